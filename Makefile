@@ -1,0 +1,115 @@
+# io_uring reads and writes straight to dma-bufs: the front door.
+#
+# Each target is a short call of a tool in tools/testing/lab; `make help` says what
+# there is.  Everything generated goes below build/.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+
+LAB := tools/testing/lab
+BUILD := build
+BENCH := tools/testing/bench
+SELFTESTS := tools/testing/selftests/io_uring_dmabuf
+
+# Given on the command line; the tools read them from the environment.
+JOBS ?= $(shell nproc)
+V ?= 0
+export JOBS V KERNEL_SRC
+
+# Programs of ours are small: their compiler output shows only what is wrong.
+submake = $(MAKE) -s -j$(JOBS)
+
+.DEFAULT_GOAL := help
+.PHONY: help deps tree kernel headers tests demo test run shell bench check series clean distclean
+
+help:
+	@sed -n 's/^#- \{0,1\}//p' Makefile
+
+#- make demo      from an empty Debian machine (as root) to data moving between an NVMe
+#-                drive and a dma-buf, and a report of what it cost
+#- make test      every test, on the plain kernel (KERNEL=debug: on the debug kernel)
+#-                  TESTS='glob'  KERNEL=plain|debug  IOMMU=..  TOPO=..   only these
+#- make run CMD='program arguments'   run a program of this machine in the guest
+#-                  IOMMU=strict|lazy|off  KERNEL=plain|debug|stock  TOPO=switch|bridge
+#- make shell     a root shell in the guest, with the lab's devices
+#- make bench     instructions per I/O, our kernel against stock 7.2
+#- make check     shellcheck, checkpatch, sparse, W=1; patches apply with no fuzz
+#- make series    mailable patches in build/series
+#- make deps      install the Debian packages (tools/testing/lab/packages.txt)
+#- make kernel    build a kernel (KERNEL=plain|debug|stock)
+#- make clean     remove what was built, keep the download; make distclean: all of build/
+#-
+#- Everywhere: JOBS=n parallel compilers, V=1 show everything, KERNEL_SRC=directory or
+#- tarball of Linux 7.2.y instead of Debian's package.
+
+deps:
+	@$(LAB)/deps
+
+tree:
+	@$(LAB)/deps build
+	@$(LAB)/tree
+
+kernel:
+	@$(LAB)/deps build
+	@$(LAB)/kernel $(or $(KERNEL),plain)
+
+# The programs that run in the guest; compiled against the headers of our kernel.
+tests: | $(BUILD)
+	@if [ -f $(SELFTESTS)/Makefile ]; then \
+		mkdir -p $(BUILD)/tests; \
+		echo "Selftests"; \
+		$(submake) -C $(SELFTESTS) OUTPUT="$(CURDIR)/$(BUILD)/tests" \
+			KSFT="$(CURDIR)/$(BUILD)/linux/tools/testing/selftests" \
+			KHDR_INCLUDES="-isystem $(CURDIR)/$(BUILD)/headers/include"; \
+	fi
+
+$(BUILD):
+	@mkdir -p $@
+
+demo:
+	@$(LAB)/deps build run
+	@$(LAB)/kernel plain
+	@LAB_VM="$(CURDIR)/$(LAB)/vm" LAB_BUILD="$(CURDIR)/$(BUILD)" $(BENCH)/demo
+
+bench:
+	@$(LAB)/deps build run
+	@$(LAB)/kernel plain stock
+	@LAB_VM="$(CURDIR)/$(LAB)/vm" LAB_BUILD="$(CURDIR)/$(BUILD)" $(BENCH)/bench
+
+# The debug kernel finds splats of the stock kernel that still have to be mended or
+# listed, so it is not part of a plain `make test` yet: make test KERNEL=debug.
+TEST_KERNELS := plain
+test:
+	@$(LAB)/deps build run test
+	@$(LAB)/kernel $(or $(KERNEL),$(TEST_KERNELS))
+	@$(MAKE) tests
+	@KERNEL="$(or $(KERNEL),$(TEST_KERNELS))" IOMMU="$(IOMMU)" TOPO="$(TOPO)" TESTS="$(value TESTS)" $(LAB)/run-tests
+
+# CMD goes through the environment: quotes and spaces in it survive.
+run: export LAB_CMD = $(value CMD)
+run:
+	@[ -n "$$LAB_CMD" ] || { echo "make run CMD='program arguments' [IOMMU=strict|lazy|off] [KERNEL=plain|debug|stock] [TOPO=switch|bridge]" >&2; exit 2; }
+	@$(LAB)/deps build run >&2
+	@$(LAB)/kernel $(or $(KERNEL),plain) >&2
+	@$(LAB)/vm -k $(or $(KERNEL),plain) -i $(or $(IOMMU),strict) -t $(or $(TOPO),switch) \
+		-T $(or $(TIMEOUT),600) -n run -- bash -c "$$LAB_CMD"
+
+shell:
+	@$(LAB)/deps build run
+	@$(LAB)/kernel $(or $(KERNEL),plain)
+	@$(LAB)/vm -k $(or $(KERNEL),plain) -i $(or $(IOMMU),strict) -t $(or $(TOPO),switch) -n shell
+
+check:
+	@$(LAB)/deps build check
+	@$(LAB)/check
+
+series:
+	@$(LAB)/deps build
+	@$(LAB)/series
+
+clean:
+	@find $(BUILD) -mindepth 1 -maxdepth 1 ! -name cache -exec rm -rf {} + 2>/dev/null || :
+
+distclean:
+	@rm -rf $(BUILD)

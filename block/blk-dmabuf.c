@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * bios and requests whose data is dma-buf memory (REQ_DMABUF).
+ *
+ * Their bio_vecs name windows of a dma_iobuf, see include/linux/dma-iobuf.h.
+ * There may be no struct page behind them, and the memory may move until the
+ * driver takes the mapping in ->queue_rq(). So nothing between the submitter
+ * and the driver may look at the data or ask for its physical address.
+ */
+#include <linux/blk-integrity.h>
+#include <linux/blk-mq-dma.h>
+#include <linux/dma-iobuf.h>
+#include <linux/pagemap.h>
+
+#include "blk.h"
+
+/*
+ * The one place that lets REQ_DMABUF bios into a queue: drivers opt in with
+ * BLK_FEAT_DMABUF, and no buffer can have been registered for any other device.
+ * Data that the CPU would have to read on the way, to encrypt it or to generate
+ * protection information, is refused, too.
+ */
+blk_status_t bio_dmabuf_check(struct bio *bio)
+{
+	struct gendisk *disk = bio->bi_bdev->bd_disk;
+
+	if (!blk_queue_dmabuf(disk->queue))
+		return BLK_STS_NOMAP;
+	if (bio_has_crypt_ctx(bio))
+		return BLK_STS_NOTSUPP;
+	if (blk_get_integrity(disk) && !bio_integrity(bio))
+		return BLK_STS_NOTSUPP;
+	/* a write that was partly submitted can't be issued a second time */
+	if (bdev_is_zoned(bio->bi_bdev))
+		return BLK_STS_NOTSUPP;
+	return BLK_STS_OK;
+}
+
+/*
+ * Add a window bio_vec to a bio that is being split. DMA segments are not known
+ * yet and contiguous windows say nothing about contiguous memory, so count
+ * bio_vecs. Memory without gaps can always be described by PRPs. With a gap it
+ * takes SGL entries, in the worst case one for every page.
+ *
+ * Returns %true, with the bytes that fit added to @bytes, if a split is needed.
+ */
+bool bvec_split_dmabuf(const struct queue_limits *lim, const struct bio_vec *bv,
+		unsigned int gaps, unsigned int *nsegs, unsigned int *bytes,
+		unsigned int max_bytes)
+{
+	unsigned int len = min(bv->bv_len, max_bytes - *bytes);
+
+	if (*nsegs == lim->max_segments)
+		return true;
+	if (*nsegs && (gaps & (DMA_IOBUF_PAGE_SIZE - 1)) &&
+	    (*bytes + len) / DMA_IOBUF_PAGE_SIZE + 2 * (*nsegs + 1) >
+	    lim->max_segments)
+		return true;
+
+	(*nsegs)++;
+	*bytes += len;
+	return len < bv->bv_len;
+}
+
+int bdev_dma_targets(struct block_device *bdev, struct dma_iobuf_targets *set)
+{
+	struct gendisk *disk = bdev->bd_disk;
+
+	if (!blk_queue_dmabuf(disk->queue) || !disk->fops->dma_targets)
+		return -EOPNOTSUPP;
+	if (bdev_is_zoned(bdev))
+		return -EOPNOTSUPP;
+	return disk->fops->dma_targets(disk, set);
+}
+
+/**
+ * generic_file_dma_targets - ->dma_targets() for files of a block file system
+ * @file:	regular file
+ * @set:	leaf devices are added here
+ *
+ * For file systems whose direct I/O only goes to the block device they are
+ * mounted from, and does not look at the data.
+ *
+ * Context: process context, sleeps.
+ * Return: 0 or -EOPNOTSUPP.
+ */
+int generic_file_dma_targets(struct file *file, struct dma_iobuf_targets *set)
+{
+	struct inode *inode = file_inode(file);
+
+	if (!S_ISREG(inode->i_mode) || !inode->i_sb->s_bdev ||
+	    IS_DAX(inode) || IS_ENCRYPTED(inode) || IS_VERITY(inode) ||
+	    mapping_stable_writes(file->f_mapping))
+		return -EOPNOTSUPP;
+	return bdev_dma_targets(inode->i_sb->s_bdev, set);
+}
+EXPORT_SYMBOL_GPL(generic_file_dma_targets);
+
+/**
+ * blk_rq_dma_iobuf_get - take the mapping of a request's data
+ * @req:	REQ_DMABUF request
+ * @dma_dev:	device that is going to work on it
+ *
+ * Call from ->queue_rq(), and drop it with dma_iobuf_map_put() as soon as the
+ * hardware is done, not when the request is freed: an exporter may be waiting.
+ *
+ * Context: any.
+ * Return: see dma_iobuf_map_get().
+ */
+struct dma_iobuf_map *blk_rq_dma_iobuf_get(struct request *req,
+		struct device *dma_dev)
+{
+	struct bio_vec bv = req_bvec(req);
+
+	return dma_iobuf_map_get(bvec_dma_win(&bv)->buf, dma_dev);
+}
+EXPORT_SYMBOL_GPL(blk_rq_dma_iobuf_get);
+
+/**
+ * blk_rq_dma_iobuf_status - what to end a request with that got no mapping
+ * @req:	REQ_DMABUF request
+ * @map:	ERR_PTR() from blk_rq_dma_iobuf_get()
+ *
+ * A mapping that moved away is no error of the device: keep the log quiet.
+ */
+blk_status_t blk_rq_dma_iobuf_status(struct request *req,
+		struct dma_iobuf_map *map)
+{
+	req->rq_flags |= RQF_QUIET;
+	switch (PTR_ERR(map)) {
+	case -EAGAIN:
+		return BLK_STS_AGAIN;
+	case -EBADF:
+		return BLK_STS_NOMAP;
+	case -ENODEV:
+		return BLK_STS_OFFLINE;
+	default:
+		return BLK_STS_IOERR;
+	}
+}
+EXPORT_SYMBOL_GPL(blk_rq_dma_iobuf_status);
+
+/**
+ * blk_rq_dma_iobuf_addr - DMA address of the start of a request's data
+ * @req:	REQ_DMABUF request
+ * @map:	from blk_rq_dma_iobuf_get()
+ * @len:	returns the bytes that are contiguous from there
+ *
+ * If @len is all of blk_rq_payload_bytes() no iteration is needed.
+ */
+dma_addr_t blk_rq_dma_iobuf_addr(struct request *req,
+		struct dma_iobuf_map *map, u32 *len)
+{
+	struct bio_vec bv = req_bvec(req);
+
+	return dma_iobuf_map_addr(map, bvec_dma_win(&bv)->base + bv.bv_offset,
+				  bv.bv_len, len);
+}
+EXPORT_SYMBOL_GPL(blk_rq_dma_iobuf_addr);
+
+/* the next contiguous piece; REQ_DMABUF requests never have a second bio */
+bool blk_rq_dma_iobuf_iter_next(struct blk_dma_iter *iter)
+{
+	struct blk_map_iter *mi = &iter->iter;
+	struct bio_vec bv;
+
+	if (!mi->iter.bi_size)
+		return false;
+	bv = mp_bvec_iter_bvec(mi->bvecs, mi->iter);
+	iter->addr = dma_iobuf_map_addr(iter->iobuf_map,
+			bvec_dma_win(&bv)->base + bv.bv_offset, bv.bv_len,
+			&iter->len);
+	bvec_iter_advance_single(mi->bvecs, &mi->iter, iter->len);
+	return true;
+}
+
+/**
+ * blk_rq_dma_iobuf_iter_start - iterate over the DMA segments of a request
+ * @req:	REQ_DMABUF request
+ * @map:	from blk_rq_dma_iobuf_get()
+ * @iter:	set to the first segment
+ *
+ * Go on with blk_rq_dma_map_iter_next(). There is nothing to unmap.
+ *
+ * Return: %false if there is no segment; see &blk_dma_iter.status.
+ */
+bool blk_rq_dma_iobuf_iter_start(struct request *req,
+		struct dma_iobuf_map *map, struct blk_dma_iter *iter)
+{
+	memset(iter, 0, sizeof(*iter));
+	iter->iobuf_map = map;
+	iter->p2pdma.map = PCI_P2PDMA_MAP_NONE;
+	if (WARN_ON_ONCE(!req->bio || req->bio != req->biotail)) {
+		iter->status = BLK_STS_IOERR;
+		return false;
+	}
+	iter->iter.bio = req->bio;
+	iter->iter.bvecs = req->bio->bi_io_vec;
+	iter->iter.iter = req->bio->bi_iter;
+	return blk_rq_dma_iobuf_iter_next(iter);
+}
+EXPORT_SYMBOL_GPL(blk_rq_dma_iobuf_iter_start);
+
+/**
+ * blk_rq_dma_iobuf_segs - count the DMA segments of a request
+ * @req:	REQ_DMABUF request
+ * @map:	from blk_rq_dma_iobuf_get()
+ * @max:	stop counting here
+ */
+unsigned int blk_rq_dma_iobuf_segs(struct request *req,
+		struct dma_iobuf_map *map, unsigned int max)
+{
+	struct blk_dma_iter iter;
+	unsigned int segs = 0;
+	bool more = blk_rq_dma_iobuf_iter_start(req, map, &iter);
+
+	while (more && ++segs < max)
+		more = blk_rq_dma_iobuf_iter_next(&iter);
+	return segs;
+}
+EXPORT_SYMBOL_GPL(blk_rq_dma_iobuf_segs);

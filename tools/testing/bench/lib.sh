@@ -1,0 +1,86 @@
+# shellcheck shell=sh
+# SPDX-License-Identifier: GPL-2.0
+# Sourced by demo and bench: where things are, how to run a measurement.
+# The caller has set $here, this directory.
+#
+# LAB_BUILD  where everything generated is       [build/ of the repository]
+# LAB_VM     runs a command of the host in a guest [tools/testing/lab/vm]
+
+top=$(cd "${here:?}/../../.." && pwd)
+build=${LAB_BUILD:-$top/build}
+vm=${LAB_VM:-$top/tools/testing/lab/vm}
+out=$build/bench
+me=${0##*/}
+
+# The instruction count needs no more of these: the median settles well before.
+: "${WINDOWS:=11}" "${EVENT_WINDOWS:=2}"
+
+say() { printf '%s\n' "$*"; }
+progress() { printf '  %s\n' "$*" >&2; }
+die() { printf '%s: %s\n' "$me" "$*" >&2; exit 1; }
+
+make_tools() {
+	[ -d "$build/headers/include" ] ||
+		die "$build/headers/include is not there: the kernel is not built yet (make kernel KERNEL=plain)"
+	mkdir -p "$out" "$build/logs"
+	make -s -C "$here" OUTPUT="$out" KHDR_INCLUDES="-isystem $build/headers/include" \
+		>"$build/logs/bench-tools.log" 2>&1 || {
+		cat "$build/logs/bench-tools.log" >&2
+		die "the measuring programs do not compile (build/logs/bench-tools.log)"
+	}
+}
+
+kernel_ready() {
+	for file in arch/x86/boot/bzImage System.map; do
+		[ -f "$build/kernel/$1/$file" ] ||
+			die "$build/kernel/$1/$file is not there: build the $1 kernel first (make kernel KERNEL=$1)"
+	done
+}
+
+# guest NAME KERNEL IOMMU SECONDS [vm options] -- command...: what it prints goes to
+# $out/NAME.txt, and what of that is JSON to $out/NAME.json.  One CPU: the counters
+# are exact, and nothing runs beside the program.
+guest() {
+	name=$1 kernel=$2 iommu=$3 limit=$4
+	shift 4
+	kernel_ready "$kernel"
+	rm -f "$out/$name.json"
+	status=0
+	"$vm" -k "$kernel" -i "$iommu" -c 1 -T "$limit" -n "bench-$name" "$@" \
+		>"$out/$name.txt" 2>&1 || status=$?
+	tr -d '\r' <"$out/$name.txt" | grep '^{"what":' >"$out/$name.json" || :
+	if [ "$status" -ne 0 ]; then
+		grep -v '^{"what":' "$out/$name.txt" >&2 || :
+		die "the $kernel kernel with IOMMU $iommu: exit status $status (see $out/$name.txt, build/logs/bench-$name.log)"
+	fi
+}
+
+# measure NAME KERNEL IOMMU SECONDS [vm options] -- regbuf-bench-argument...: the same
+# with instruction counts; $out/NAME.json gets a "path" object per case.
+measure() {
+	name=$1 kernel=$2 iommu=$3 limit=$4 options=
+	shift 4
+	while [ "$1" != -- ]; do
+		options="$options $1"
+		shift
+	done
+	shift
+	kernel_ready "$kernel"
+	# shellcheck disable=SC2086  # words
+	guest "$name" "$kernel" "$iommu" "$limit" $options \
+		-p "$out/fninsn.so,sym=$build/kernel/$kernel/System.map,out=$out/$name.insns" \
+		-- "$out/regbuf-bench" "$@"
+	awk -v mode=sum -f "$here/json.awk" -f "$here/insns.awk" \
+		"$here/path.list" "$out/$name.json" "$out/$name.insns" >"$out/$name.path" ||
+		die "no instruction counts for $name"
+	cat "$out/$name.path" >>"$out/$name.json"
+}
+
+# top N NAME: the N most expensive functions of every case of that measurement.
+top_functions() {
+	awk -v mode=functions -f "$here/json.awk" -f "$here/insns.awk" \
+		"$here/path.list" "$out/$2.json" "$out/$2.insns" |
+		sort -k1,1 -k4,4nr | awk -v n="$1" '
+		$1 != last { printf "\n%s: instructions and calls per I/O, by function\n", $1; last = $1; shown = 0 }
+		$2 == "path" && shown++ < n { printf "  %-40s %9.1f %8.2f\n", $3, $4, $5 }'
+}

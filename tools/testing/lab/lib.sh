@@ -1,0 +1,63 @@
+# shellcheck shell=bash
+# Sourced by the lab's host-side tools: where things are, how to talk.
+# shellcheck disable=SC2034  # the names below are for those who source this
+
+LAB=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+TOP=$(cd "$LAB/../../.." && pwd)
+BUILD=${LAB_BUILD:-$TOP/build}
+JOBS=${JOBS:-$(nproc)}
+
+me=${0##*/}
+
+say() { printf '%s\n' "$*"; }
+note() { printf "%s\n" "$*" >&2; }
+warn() { printf '%s: %s\n' "$me" "$*" >&2; }
+die() { warn "$*"; exit 1; }
+
+# One value of kernel.lock.
+lock() {
+	sed -n "s/^$1=//p" "$TOP/kernel.lock"
+}
+
+clock() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
+
+# Numbered patches in order; none yet is fine.
+series() {
+	[ -f "$TOP/patches/series" ] || return 0
+	sed 's/#.*//; s/[[:space:]]*$//; /^$/d' "$TOP/patches/series"
+}
+
+# Files of ours that go into the kernel tree as they are: everything below a
+# directory the kernel has too, except the lab and the bench.
+new_files() {
+	local top d
+
+	top=$BUILD/linux-stock
+	for d in "$TOP"/*/; do
+		d=${d%/} d=${d##*/}
+		[ "$d" = build ] && continue
+		[ -d "$top/$d" ] || continue
+		(cd "$TOP" && find "$d" \( -path tools/testing/lab -o -path tools/testing/bench \) -prune -o \
+			-type f ! -name '*~' ! -name '*.orig' ! -name '*.rej' ! -name '*.o' ! -name '.*.sw?' -print)
+	done | LC_ALL=C sort
+}
+
+# Show how far a long step is: `long-step | progress WHAT PATTERN EXPECTED`
+# counts the lines matching PATTERN, of EXPECTED if that is known (0: not).
+# A terminal gets one line rewritten every second, a log one line in 20 s.
+progress() {
+	local what=$1 pattern=$2 expected=$3 count=0 start=$SECONDS last=$SECONDS every=20 eol='\n' line of=
+
+	[ -t 2 ] && every=1 && eol='\r'
+	[ "$expected" -gt 0 ] && of=" of about $expected"
+	while IFS= read -r line; do
+		[ "${V:-0}" = 1 ] && printf '%s\n' "$line" >&2
+		[[ $line =~ $pattern ]] && count=$((count + 1))
+		if [ $((SECONDS - last)) -ge $every ]; then
+			last=$SECONDS
+			printf "  %s: %d%s, %s$eol" "$what" "$count" "$of" "$(clock $((SECONDS - start)))" >&2
+		fi
+	done
+	[ "$eol" = '\n' ] || printf '\033[K' >&2
+	say "  $what: $count, $(clock $((SECONDS - start)))" >&2
+}

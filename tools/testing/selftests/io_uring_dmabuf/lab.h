@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the machine offers: devices named by LAB_* variables, sysfs and
+ * debugfs files, event counters from tracefs.
+ */
+#ifndef IOU_DMABUF_LAB_H
+#define IOU_DMABUF_LAB_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <linux/types.h>
+
+/*
+ * LAB_NVME_MAIN, LAB_NG_MAIN	disk and char device with large commands; all
+ *				of it may be overwritten
+ * LAB_NVME_FS			disk with partitions p1 (ext4), p2 (XFS), p3 (raw)
+ * LAB_NVME_MP, LAB_NG_MP	multipath head
+ * LAB_PCI_MAIN, LAB_PCI_FS	PCI addresses of the first two
+ * LAB_EXT4, LAB_XFS		mount points
+ * LAB_IOMMU			strict, lazy or off
+ * LAB_TOPO			switch or bridge
+ * LAB_KERNEL			plain, debug or stock
+ */
+const char *lab_env(const char *name);		/* NULL when unset or empty */
+bool lab_is(const char *name, const char *value);
+bool lab_debug_kernel(void);
+/* @plain on a plain kernel, @debug on one with KASAN and friends */
+unsigned int lab_scale(unsigned int plain, unsigned int debug);
+
+/* O_DIRECT, read-write; -errno */
+int lab_open(const char *path);
+int lab_open_part(const char *disk, unsigned int part);
+
+double lab_now(void);				/* seconds, monotonic */
+void lab_sleep_ms(unsigned int ms);
+
+/* One small file; 0 or -errno */
+int file_write(const char *path, const char *value);
+int file_read(const char *path, char *buf, size_t len);
+int file_read_num(const char *path, long long *value);
+
+/* Attachments of the dma-buf @fd in bufinfo, -errno when it cannot be read */
+int bufinfo_attachments(int fd);
+/* Attachments of all buffers together whose device is named @dev (any: NULL) */
+int bufinfo_attached(const char *dev);
+/* Polls until bufinfo_attachments() is @want: true when that came in time */
+bool bufinfo_wait(int fd, int want, unsigned int timeout_ms);
+
+/* fdinfo of @fd has a line that contains @what */
+bool fdinfo_has(int fd, const char *what);
+
+/* A counter of trace events, in a trace instance of its own */
+struct counter {
+	char dir[96];
+};
+
+int counter_open(struct counter *c, const char *name);
+/* @event: "system/event"; @filter may be NULL. -ENOENT: no such event */
+int counter_add(struct counter *c, const char *event, const char *filter);
+/* Events since counter_open(); take differences */
+long long counter_read(const struct counter *c);
+void counter_close(struct counter *c);
+
+#endif
