@@ -40,7 +40,9 @@ blk_status_t bio_dmabuf_check(struct bio *bio)
  * Add a window bio_vec to a bio that is being split. DMA segments are not known
  * yet and contiguous windows say nothing about contiguous memory, so count
  * bio_vecs. Memory without gaps can always be described by PRPs. With a gap it
- * takes SGL entries, in the worst case one for every page.
+ * takes SGL entries, in the worst case one for every page and two more for the
+ * ends of each bio_vec. As much of @bv is taken as fits: the caller cannot make
+ * a request of less than a logical block.
  *
  * Returns %true, with the bytes that fit added to @bytes, if a split is needed.
  */
@@ -52,9 +54,15 @@ bool bvec_split_dmabuf(const struct queue_limits *lim, const struct bio_vec *bv,
 
 	if (*nsegs == lim->max_segments)
 		return true;
-	if (*nsegs && (gaps & (DMA_IOBUF_PAGE_SIZE - 1)) &&
-	    (*bytes + len) / DMA_IOBUF_PAGE_SIZE + 2 * (*nsegs + 1) >
-	    lim->max_segments)
+	if (*nsegs && (gaps & (DMA_IOBUF_PAGE_SIZE - 1))) {
+		unsigned int ends = 2 * (*nsegs + 1);
+		unsigned int room = 0;
+
+		if (lim->max_segments > ends)
+			room = (lim->max_segments - ends) * DMA_IOBUF_PAGE_SIZE;
+		len = room > *bytes ? min(len, room - *bytes) : 0;
+	}
+	if (!len)
 		return true;
 
 	(*nsegs)++;

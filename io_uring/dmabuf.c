@@ -78,11 +78,11 @@ static void io_dmabuf_release(void *priv)
 /* a move may change the size later on; memcg sees that, the rlimit does not */
 static unsigned long io_dmabuf_table_pages(struct dma_iobuf *buf)
 {
+	unsigned int i, nr = dma_iobuf_nr_att(buf);
 	struct dma_iobuf_info info;
 	unsigned long pages = 0;
-	unsigned int i;
 
-	for (i = 0; i < buf->nr_att; i++) {
+	for (i = 0; i < nr; i++) {
 		dma_iobuf_get_info(buf, i, &info);
 		pages += DIV_ROUND_UP_ULL(info.table_bytes, PAGE_SIZE);
 	}
@@ -271,7 +271,8 @@ struct io_rsrc_node *io_dmabuf_register(struct io_ring_ctx *ctx,
 	if (!size && desc->dmabuf_off < dmabuf->size)
 		size = dmabuf->size - desc->dmabuf_off;
 	if (check_add_overflow(desc->dmabuf_off, size, &end) ||
-	    end > dmabuf->size || !size || end > IO_REGBUF_MAX_SIZE)
+	    end > dmabuf->size || !size || end > IO_REGBUF_MAX_SIZE ||
+	    (size_t)size != size)
 		goto out_put;
 
 	dir = io_dmabuf_direction(dmabuf->file, desc->flags);
@@ -313,8 +314,8 @@ int io_dmabuf_extend(struct io_ring_ctx *ctx,
 		     struct io_rsrc_node *old)
 {
 	struct dma_iobuf_targets set = { };
+	unsigned long pages, used;
 	struct io_dmabuf *idb;
-	unsigned long pages;
 	int ret;
 
 	lockdep_assert_held(&ctx->uring_lock);
@@ -330,8 +331,9 @@ int io_dmabuf_extend(struct io_ring_ctx *ctx,
 	idb = old->buf->priv;
 
 	/* a table per target fd, as large as those that are there on average */
-	pages = DIV_ROUND_UP(io_dmabuf_table_pages(idb->buf),
-			     idb->buf->nr_att) * (desc->nr_targets + 1);
+	used = DIV_ROUND_UP(io_dmabuf_table_pages(idb->buf),
+			    dma_iobuf_nr_att(idb->buf));
+	pages = used * (desc->nr_targets + (desc->target_fd != -1));
 	ret = io_dmabuf_account(idb, pages);
 	if (ret)
 		return ret;
@@ -343,10 +345,12 @@ int io_dmabuf_extend(struct io_ring_ctx *ctx,
 		ret = dma_iobuf_add_targets(idb->buf, &set);
 	dma_iobuf_targets_put(&set);
 	mutex_lock(&ctx->uring_lock);
-	if (ret)
-		io_dmabuf_unaccount(idb, pages);
+	/* targets that were there already, or all of them, cost nothing */
+	used *= max(ret, 0);
+	if (used < pages)
+		io_dmabuf_unaccount(idb, pages - used);
 	io_put_rsrc_node(ctx, old);
-	return ret;
+	return min(ret, 0);
 }
 
 /* ---- I/O ---- */
@@ -372,6 +376,17 @@ int io_dmabuf_prep_rw(struct io_kiocb *req, struct kiocb *kiocb)
 		return -EBADF;
 	if (unlikely(!(kiocb->ki_flags & IOCB_DIRECT)))
 		return -EINVAL;
+	/* a slot may serve a file whose directory or mount is DAX by now */
+	if (unlikely(IS_DAX(file_inode(req->file))))
+		return -EBADF;
+	/*
+	 * Polling takes ->private for the bio, with metadata it is the uio_meta.
+	 * Whoever polls does not look at IOCB_HIPRI, so say what block devices
+	 * say to the two together.
+	 */
+	if (unlikely((kiocb->ki_flags & IOCB_HIPRI) &&
+		     (kiocb->ki_flags & IOCB_HAS_METADATA)))
+		return -EOPNOTSUPP;
 	/*
 	 * An exporter that moves the memory, or the device going away, waits
 	 * for the command. It must not depend on the application to poll.
@@ -430,7 +445,8 @@ bool io_uring_cmd_retry_dmabuf(struct io_uring_cmd *ioucmd, int ret)
 	struct io_kiocb *req = cmd_to_io_kiocb(ioucmd);
 
 	if (ret != -EAGAIN || !(ioucmd->flags & IORING_URING_CMD_FIXED) ||
-	    !req->buf_node || !(req->buf_node->buf->flags & IO_REGBUF_F_DMABUF))
+	    !(req->flags & REQ_F_BUF_NODE) ||
+	    !(req->buf_node->buf->flags & IO_REGBUF_F_DMABUF))
 		return false;
 	if (percpu_ref_is_dying(&req->ctx->refs))
 		return false;
@@ -511,5 +527,6 @@ void io_dmabuf_show_fdinfo(struct io_mapped_ubuf *imu, struct seq_file *m)
 			   io_dmabuf_state[info.kind], info.granule,
 			   info.entries, info.table_bytes, info.hits, info.maps,
 			   info.invals);
+		cond_resched();
 	}
 }

@@ -43,7 +43,8 @@ io_regbuf_uaddr(struct io_ring_ctx *ctx, const struct io_uring_regbuf_desc *desc
 
 	if (memcmp(desc, &only, sizeof(only)))
 		return ERR_PTR(-EINVAL);
-	if (!desc->uaddr || iov.iov_len != desc->size)
+	if (!desc->uaddr || iov.iov_len != desc->size ||
+	    (uintptr_t)iov.iov_base != desc->uaddr)
 		return ERR_PTR(-EFAULT);
 	return io_sqe_buffer_register(ctx, &iov);
 }
@@ -234,7 +235,8 @@ int io_query_regbuf_map(struct io_ring_ctx *ctx,
 		return -EINVAL;
 
 	node = io_rsrc_node_lookup(&ctx->buf_table, q->slot);
-	if (node && (node->buf->flags & IO_REGBUF_F_DMABUF))
+	if (IS_ENABLED(CONFIG_DMA_SHARED_BUFFER) && node &&
+	    (node->buf->flags & IO_REGBUF_F_DMABUF))
 		return io_dmabuf_query(node->buf, q);
 	if (q->target)
 		return -EINVAL;

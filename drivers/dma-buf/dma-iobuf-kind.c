@@ -22,12 +22,32 @@ static bool dma_iobuf_is_ram(phys_addr_t phys)
 	return pfn_valid(pfn) && !is_zone_device_page(pfn_to_page(pfn));
 }
 
+/* the BAR that was found last, as the next address is likely in it, too */
+struct dma_iobuf_bar {
+	phys_addr_t		start, end;
+	enum dma_iobuf_kind	kind;
+};
+
+static struct p2pdma_provider *dma_iobuf_provider(struct pci_dev *pdev, int bar)
+{
+#ifdef CONFIG_PCI_P2PDMA
+	/* not every driver that lends its BAR takes part in P2PDMA */
+	if (rcu_access_pointer(pdev->p2pdma))
+		return pcim_p2pdma_provider(pdev, bar);
+#endif
+	return NULL;
+}
+
 /* routing that the P2PDMA core decided on for the BAR that @phys is in */
 static enum dma_iobuf_kind dma_iobuf_peer_kind(struct device *dev,
-					       phys_addr_t phys)
+					       phys_addr_t phys,
+					       struct dma_iobuf_bar *last)
 {
 	struct pci_dev *pdev = NULL;
 	int bar;
+
+	if (last->end && phys >= last->start && phys <= last->end)
+		return last->kind;
 
 	for_each_pci_dev(pdev) {
 		for (bar = 0; bar < PCI_STD_NUM_BARS; bar++) {
@@ -38,20 +58,25 @@ static enum dma_iobuf_kind dma_iobuf_peer_kind(struct device *dev,
 			if (!(res->flags & IORESOURCE_MEM) ||
 			    phys < res->start || phys > res->end)
 				continue;
-			provider = pcim_p2pdma_provider(pdev, bar);
+			provider = dma_iobuf_provider(pdev, bar);
 			type = provider ? pci_p2pdma_map_type(provider, dev) :
 				PCI_P2PDMA_MAP_THRU_HOST_BRIDGE;
+			*last = (struct dma_iobuf_bar) {
+				.start	= res->start,
+				.end	= res->end,
+				.kind	= type == PCI_P2PDMA_MAP_BUS_ADDR ?
+					DMA_IOBUF_KIND_P2P_BUS :
+					DMA_IOBUF_KIND_P2P_HOST,
+			};
 			pci_dev_put(pdev);
-			return type == PCI_P2PDMA_MAP_BUS_ADDR ?
-				DMA_IOBUF_KIND_P2P_BUS :
-				DMA_IOBUF_KIND_P2P_HOST;
+			return last->kind;
 		}
 	}
 	return DMA_IOBUF_KIND_P2P_HOST;
 }
 
 static int dma_iobuf_addr_kind(struct device *dev, struct iommu_domain *domain,
-			       dma_addr_t addr)
+			       dma_addr_t addr, struct dma_iobuf_bar *last)
 {
 	phys_addr_t phys;
 
@@ -68,7 +93,7 @@ static int dma_iobuf_addr_kind(struct device *dev, struct iommu_domain *domain,
 		return -EOPNOTSUPP;
 	if (dma_iobuf_is_ram(phys))
 		return DMA_IOBUF_KIND_SYSTEM;
-	return dma_iobuf_peer_kind(dev, phys);
+	return dma_iobuf_peer_kind(dev, phys, last);
 }
 
 /**
@@ -84,6 +109,7 @@ static int dma_iobuf_addr_kind(struct device *dev, struct iommu_domain *domain,
 int dma_iobuf_mapping_kind(struct device *dev, struct sg_table *sgt)
 {
 	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
+	struct dma_iobuf_bar last = { };
 	int kind = DMA_IOBUF_KIND_NONE;
 	struct scatterlist *sg;
 	unsigned int i;
@@ -99,13 +125,11 @@ int dma_iobuf_mapping_kind(struct device *dev, struct sg_table *sgt)
 		unsigned int n;
 
 		for (n = 0; n < ARRAY_SIZE(ends); n++) {
-			int ret = dma_iobuf_addr_kind(dev, domain, ends[n]);
+			int ret = dma_iobuf_addr_kind(dev, domain, ends[n],
+						      &last);
 
 			if (ret < 0)
 				return ret;
-			/* peer memory: the rest lies in the same BAR */
-			if (kind == ret && ret != DMA_IOBUF_KIND_SYSTEM)
-				return kind;
 			if (kind == DMA_IOBUF_KIND_NONE)
 				kind = ret;
 			else if (kind != ret)

@@ -13,6 +13,7 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/swiotlb.h>
+#include <linux/task_work.h>
 
 #include "dma-iobuf.h"
 
@@ -114,7 +115,8 @@ static struct dma_iobuf_map *dma_iobuf_map_build(struct dma_iobuf_att *att,
 		return ERR_PTR(-EFBIG);
 
 	/* one more entry ends the last run, see dma_iobuf_table_fill() */
-	map = kvzalloc_flex(*map, addr, entries + 1, GFP_KERNEL_ACCOUNT);
+	map = kvzalloc_flex(*map, addr, entries + 1,
+			    GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!map)
 		return ERR_PTR(-ENOMEM);
 	ret = percpu_ref_init(&map->ref, dma_iobuf_map_idle, 0, GFP_KERNEL);
@@ -131,14 +133,45 @@ static struct dma_iobuf_map *dma_iobuf_map_build(struct dma_iobuf_att *att,
 	return map;
 }
 
+/* -EAGAIN means "once more from blocking context" to the callers */
+static int dma_iobuf_exporter_error(int err)
+{
+	switch (err) {
+	case -EAGAIN:
+		return -EBUSY;
+	case -ERESTARTSYS:
+		return -EINTR;
+	default:
+		return err;
+	}
+}
+
+/*
+ * Exporters may wait interruptibly when they map. A worker of io_uring has
+ * nothing that interrupts it but task work, which is no reason to fail an I/O:
+ * do that and come back.
+ */
+static bool dma_iobuf_task_work_only(int err)
+{
+	if ((err != -EINTR && err != -ERESTARTSYS) ||
+	    !(current->flags & PF_IO_WORKER) || task_sigpending(current))
+		return false;
+	clear_notify_signal();
+	if (task_work_pending(current))
+		task_work_run();
+	return true;
+}
+
 /* map, unless there is a mapping; sleeps */
 static int dma_iobuf_att_map(struct dma_iobuf_att *att)
 {
 	struct dma_resv *resv = att->dmabuf->resv;
 	struct dma_iobuf_map *map;
 	struct sg_table *sgt;
-	int ret = 0;
+	int ret;
 
+again:
+	ret = 0;
 	dma_resv_lock(resv, NULL);
 	map = rcu_dereference_protected(att->map, dma_resv_held(resv));
 	if (map) {
@@ -148,13 +181,10 @@ static int dma_iobuf_att_map(struct dma_iobuf_att *att)
 
 	sgt = dma_buf_map_attachment(att->attach, att->dir);
 	if (IS_ERR(sgt)) {
-		ret = PTR_ERR(sgt);
-		/* here -EAGAIN means "once more from blocking context" */
-		if (ret == -EAGAIN)
-			ret = -EBUSY;
-		else if (ret == -ERESTARTSYS)
-			ret = -EINTR;
-		goto unlock;
+		dma_resv_unlock(resv);
+		if (dma_iobuf_task_work_only(PTR_ERR(sgt)))
+			goto again;
+		return dma_iobuf_exporter_error(PTR_ERR(sgt));
 	}
 	ret = dma_iobuf_wait_exporter(att->dmabuf);
 	if (ret)
@@ -226,14 +256,14 @@ static int dma_iobuf_att_attach(struct dma_iobuf_att *att)
 	attach = dma_buf_dynamic_attach(att->dmabuf, att->idev->dev,
 					&dma_iobuf_attach_ops, att);
 	if (IS_ERR(attach))
-		return PTR_ERR(attach);
+		return dma_iobuf_exporter_error(PTR_ERR(attach));
 	if (att->flags & DMA_IOBUF_PIN) {
 		dma_resv_lock(att->dmabuf->resv, NULL);
 		ret = dma_buf_pin(attach);
 		dma_resv_unlock(att->dmabuf->resv);
 		if (ret) {
 			dma_buf_detach(att->dmabuf, attach);
-			return ret;
+			return dma_iobuf_exporter_error(ret);
 		}
 		att->pinned = true;
 	}
@@ -449,17 +479,15 @@ int dma_iobuf_targets_of(struct file *file, struct dma_iobuf_targets *set)
 	return file->f_op->dma_targets(file, set);
 }
 
-static bool dma_iobuf_file_uses(struct file *file, struct dma_iobuf_dev *idev)
+static bool dma_iobuf_targets_has(const struct dma_iobuf_targets *set,
+				  const struct dma_iobuf_dev *idev)
 {
-	struct dma_iobuf_targets set = { };
-	bool found = false;
 	unsigned int i;
 
-	if (!dma_iobuf_targets_of(file, &set))
-		for (i = 0; i < set.nr; i++)
-			found |= set.dev[i] == idev;
-	dma_iobuf_targets_put(&set);
-	return found;
+	for (i = 0; i < set->nr; i++)
+		if (set->dev[i] == idev)
+			return true;
+	return false;
 }
 
 /* ---- buffers ---- */
@@ -470,7 +498,8 @@ static bool dma_iobuf_file_uses(struct file *file, struct dma_iobuf_dev *idev)
  * @set:	the devices; those that @buf has are skipped
  *
  * Context: process context, sleeps, may wait for the exporter.
- * Return: 0; or the first error, and @buf is as it was.
+ * Return: how many devices were added; or the first error, and @buf is as it
+ * was.
  */
 int dma_iobuf_add_targets(struct dma_iobuf *buf, struct dma_iobuf_targets *set)
 {
@@ -503,6 +532,7 @@ int dma_iobuf_add_targets(struct dma_iobuf *buf, struct dma_iobuf_targets *set)
 		while (nr > buf->nr_att)
 			dma_iobuf_att_put(buf->att[--nr]);
 	} else {
+		ret = nr - buf->nr_att;
 		/* pairs with dma_iobuf_nr_att() */
 		smp_store_release(&buf->nr_att, nr);
 	}
@@ -586,7 +616,7 @@ struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 	}
 
 	ret = dma_iobuf_add_targets(buf, set);
-	if (ret) {
+	if (ret < 0) {
 		dma_iobuf_put(buf);
 		return ERR_PTR(ret);
 	}
@@ -606,29 +636,30 @@ struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool nowait)
 {
 	unsigned int i, nr = dma_iobuf_nr_att(buf);
+	struct dma_iobuf_targets set = { };
 	bool alive = false, dead = false;
-	int ret;
+	int ret = dma_iobuf_targets_of(file, &set);
 
-	for (i = 0; i < nr; i++) {
-		struct dma_iobuf_map *map = rcu_access_pointer(buf->att[i]->map);
+	for (i = 0; i < nr && !ret; i++) {
+		struct dma_iobuf_att *att = buf->att[i];
+		struct dma_iobuf_map *map = rcu_access_pointer(att->map);
 
-		if (!dma_iobuf_file_uses(file, buf->att[i]->idev))
+		if (!dma_iobuf_targets_has(&set, att->idev))
 			continue;
-		if (IS_ERR(map)) {
+		if (!map)
+			ret = nowait ? -EAGAIN : dma_iobuf_att_map(att);
+		/* gone for good, which an exporter that says -ENODEV is not */
+		if (IS_ERR(rcu_access_pointer(att->map))) {
 			dead = true;
-			continue;
-		}
-		if (!map && nowait)
-			return -EAGAIN;
-		ret = map ? 0 : dma_iobuf_att_map(buf->att[i]);
-		if (ret == -ENODEV)
-			dead = true;
-		else if (ret)
-			return ret;
-		else
+			ret = 0;
+		} else if (!ret) {
 			alive = true;
+		}
 	}
-	return dead && !alive ? -ENODEV : 0;
+	dma_iobuf_targets_put(&set);
+	if (!ret && dead && !alive)
+		ret = -ENODEV;
+	return ret;
 }
 
 /**

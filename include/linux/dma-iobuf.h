@@ -213,6 +213,8 @@ static inline struct dma_iobuf_win *bvec_dma_win(const struct bio_vec *bv)
 	return (struct dma_iobuf_win *)(bv->bv_dma_win ^ DMA_IOBUF_WIN_TAG);
 }
 
+int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool nowait);
+
 #ifdef CONFIG_DMA_SHARED_BUFFER
 struct dma_iobuf_dev *dma_iobuf_dev_create(struct device *dev);
 void dma_iobuf_dev_put(struct dma_iobuf_dev *idev);
@@ -231,7 +233,6 @@ int dma_iobuf_add_targets(struct dma_iobuf *buf, struct dma_iobuf_targets *set);
 void dma_iobuf_put(struct dma_iobuf *buf);
 void dma_iobuf_get_info(struct dma_iobuf *buf, unsigned int idx,
 			struct dma_iobuf_info *info);
-int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool nowait);
 #else
 static inline struct dma_iobuf_dev *dma_iobuf_dev_create(struct device *dev)
 {

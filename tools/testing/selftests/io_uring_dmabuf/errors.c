@@ -472,4 +472,29 @@ TEST_F(err, pinned_bytes_count_as_locked)
 	ASSERT_EQ(0, table_intact(rig));
 }
 
+/* Adding what is there already is free, however often */
+static int add_again_as_nobody(struct rig *rig, __u64 limit)
+{
+	struct rlimit rl = { .rlim_cur = limit, .rlim_max = limit };
+	struct io_uring_regbuf_desc add = desc_add(rig->disk);
+	struct uring r;
+	int ret;
+
+	if (setrlimit(RLIMIT_MEMLOCK, &rl) || setgid(65534) || setuid(65534))
+		return 255;
+	if (uring_init(&r, 4, 0) || reg_sparse(&r, 1))
+		return 254;
+	ret = reg_dmabuf(&r, 0, rig->mem.fd, rig->disk);
+	for (int i = 0; !ret && i < 1000; i++)
+		ret = reg_one(&r, 0, &add);
+	return -ret;
+}
+
+TEST_F(err, targets_added_again_cost_nothing)
+{
+	EXPECT_EQ(0, eventually_in_child(add_again_as_nobody, &self->rig,
+					 256 * KiB));
+	ASSERT_EQ(0, table_intact(&self->rig));
+}
+
 TEST_HARNESS_MAIN

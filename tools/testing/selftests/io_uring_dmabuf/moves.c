@@ -4,65 +4,14 @@
  * is written to the old place, no request learns of it, and the move never
  * waits for the application.
  */
-#include <pthread.h>
 #include <signal.h>
 #include <linux/dma-buf-bar.h>
 
 #include "common.h"
 #include "mix.h"
+#include "mover.h"
 
 #define SIZE	(128 * KiB)
-
-static const __u32 all_places[] = {
-	DMA_BUF_BAR_PLACE_A, DMA_BUF_BAR_PLACE_SYSTEM, DMA_BUF_BAR_PLACE_B,
-};
-
-/* Moves @mem until @stop or for @count times */
-struct mover {
-	const struct mem *mem;
-	unsigned int count;	/* 0: until stop */
-	unsigned int nr_places;	/* of all_places */
-	pthread_t thread;
-	bool stop, done;
-	unsigned int moves;
-	int error;
-	double longest;		/* seconds */
-};
-
-static void *mover_run(void *arg)
-{
-	struct mover *m = arg;
-	__u64 rng = 77;
-
-	while (!__atomic_load_n(&m->stop, __ATOMIC_RELAXED) &&
-	       !(m->count && m->moves >= m->count)) {
-		__u32 place = all_places[rnd(&rng) % m->nr_places];
-		double start = lab_now(), took;
-
-		m->error = bar_move(m->mem, place);
-		took = lab_now() - start;
-		if (m->error)
-			break;
-		if (took > m->longest)
-			m->longest = took;
-		m->moves++;
-		if (rnd(&rng) % 4 == 0)
-			lab_sleep_ms(rnd(&rng) % 3);
-	}
-	__atomic_store_n(&m->done, true, __ATOMIC_RELEASE);
-	return NULL;
-}
-
-static bool mover_done(struct mover *m)
-{
-	return __atomic_load_n(&m->done, __ATOMIC_ACQUIRE);
-}
-
-static void mover_stop(struct mover *m)
-{
-	__atomic_store_n(&m->stop, true, __ATOMIC_RELAXED);
-	pthread_join(m->thread, NULL);
-}
 
 FIXTURE(moves) {
 	struct rig rig;
@@ -122,7 +71,7 @@ TEST_F(moves, under_load)
 	int ret = 0;
 
 	ASSERT_EQ(0, mix_init(&mix, rig, rig->disk, 0, SIZE));
-	ASSERT_EQ(0, pthread_create(&mover.thread, NULL, mover_run, &mover));
+	ASSERT_EQ(0, mover_start(&mover));
 	while (!ret && !mover_done(&mover)) {
 		for (unsigned int i = 0; !ret && i < 4; i++)
 			ret = mix_round(&mix, 8 << i % 3);
@@ -193,9 +142,9 @@ TEST_F(moves, nobody_reaps)
 		ASSERT_EQ(0, mem_poison(&rig->mem, 0, SIZE, POISON));
 		ASSERT_EQ(HELD, submit_held(rig));
 		start = lab_now();
-		ASSERT_EQ(0, bar_move(&rig->mem, all_places[i % 3]));
+		ASSERT_EQ(0, bar_move(&rig->mem, mover_places[i % 3]));
 		EXPECT_LT(lab_now() - start, move_limit());
-		ASSERT_EQ(0, bar_move(&rig->mem, all_places[(i + 1) % 3]));
+		ASSERT_EQ(0, bar_move(&rig->mem, mover_places[(i + 1) % 3]));
 		EXPECT_LT(lab_now() - start, 2 * move_limit());
 		ASSERT_EQ(0, reap_held(rig));
 		ASSERT_EQ(NO_MISMATCH, mem_check(&rig->mem, 0, 0, SIZE, 50 + i));
@@ -234,7 +183,7 @@ TEST_F(moves, stopped_process)
 	for (int i = 0; i < 6; i++) {
 		double start = lab_now();
 
-		ASSERT_EQ(0, bar_move(&rig->mem, all_places[i % 3]));
+		ASSERT_EQ(0, bar_move(&rig->mem, mover_places[i % 3]));
 		EXPECT_LT(lab_now() - start, move_limit());
 	}
 	kill(pid, SIGCONT);
@@ -259,7 +208,7 @@ TEST(two_targets)
 	d.nr_targets = 1;
 	ASSERT_EQ(0, reg_one(&rig.ring, 0, &d));
 	mover.mem = &rig.mem;
-	ASSERT_EQ(0, pthread_create(&mover.thread, NULL, mover_run, &mover));
+	ASSERT_EQ(0, mover_start(&mover));
 	while (!ret && !mover_done(&mover)) {
 		ret = rig_works(&rig, rig.disk, 0);
 		if (!ret)
@@ -285,7 +234,7 @@ TEST(registration_under_moves)
 
 	RIG_UP(&rig, "LAB_NVME_MAIN", MEM_BAR_4K, SIZE, 0);
 	mover.mem = &rig.mem;
-	ASSERT_EQ(0, pthread_create(&mover.thread, NULL, mover_run, &mover));
+	ASSERT_EQ(0, mover_start(&mover));
 	for (unsigned int i = 0; !ret && i < lab_scale(100, 20); i++) {
 		ret = reg_dmabuf(&rig.ring, i % RIG_SLOTS, rig.mem.fd, rig.disk);
 		if (!ret)
@@ -324,6 +273,126 @@ TEST_F(moves, waits_for_the_fence)
 	ASSERT_EQ(0, uring_wait(&rig->ring, &res, 10000));
 	EXPECT_EQ(SIZE, res.res);
 	EXPECT_EQ(NO_MISMATCH, mem_check(&rig->mem, 0, 0, SIZE, 61));
+}
+
+/* Who does not want to wait is told, and nothing is lost by that */
+TEST(nowait)
+{
+	struct rig rig;
+
+	RIG_UP(&rig, "LAB_NVME_MAIN", MEM_BAR, SIZE, 0);
+	ASSERT_EQ(0, reg_dmabuf(&rig.ring, 0, rig.mem.fd, rig.disk));
+	ASSERT_EQ(0, disk_fill(rig.disk, 0, SIZE, 62));
+	ASSERT_EQ(0, mem_poison(&rig.mem, 0, SIZE, POISON));
+	ASSERT_EQ(0, bar_move(&rig.mem, DMA_BUF_BAR_PLACE_B));
+	uring_prep_rw(&rig.ring, IORING_OP_READ_FIXED, rig.disk, 0, 0, SIZE,
+		      0)->rw_flags = RWF_NOWAIT;
+	EXPECT_EQ(-EAGAIN, uring_do(&rig.ring));
+	EXPECT_EQ(NO_MISMATCH, mem_check_poison(&rig.mem, 0, SIZE, POISON));
+	/* mapped again by one that may wait */
+	ASSERT_EQ(4096, uring_read(&rig.ring, rig.disk, 0, 0, 4096, 0));
+	uring_prep_rw(&rig.ring, IORING_OP_READ_FIXED, rig.disk, 0, 0, SIZE,
+		      0)->rw_flags = RWF_NOWAIT;
+	EXPECT_EQ(SIZE, uring_do(&rig.ring));
+	EXPECT_EQ(NO_MISMATCH, mem_check(&rig.mem, 0, 0, SIZE, 62));
+	rig_down(&rig);
+}
+
+/* --- files: their direct I/O has retries of its own --- */
+
+FIXTURE(file_moves) {
+	struct rig rig;
+	int fd;
+	char path[160];
+};
+
+FIXTURE_VARIANT(file_moves) {
+	const char *env;
+	unsigned int ring_flags;
+	__u8 sqe_flags;
+};
+
+FIXTURE_VARIANT_ADD(file_moves, ext4) { .env = "LAB_EXT4" };
+FIXTURE_VARIANT_ADD(file_moves, xfs) { .env = "LAB_XFS" };
+FIXTURE_VARIANT_ADD(file_moves, xfs_async) {
+	.env = "LAB_XFS", .sqe_flags = IOSQE_ASYNC,
+};
+
+FIXTURE_VARIANT_ADD(file_moves, xfs_iopoll) {
+	.env = "LAB_XFS", .ring_flags = IORING_SETUP_IOPOLL,
+};
+
+FIXTURE_SETUP(file_moves)
+{
+	self->fd = -1;
+	RIG_UP(&self->rig, "LAB_NVME_FS", MEM_BAR_4K, SIZE, variant->ring_flags);
+	snprintf(self->path, sizeof(self->path), "%s/iou-dmabuf-moves",
+		 NEED_ENV(variant->env));
+	unlink(self->path);
+	self->fd = open(self->path, O_RDWR | O_DIRECT | O_CREAT | O_CLOEXEC, 0600);
+	ASSERT_GE(self->fd, 0);
+	ASSERT_EQ(0, reg_dmabuf(&self->rig.ring, 0, self->rig.mem.fd, self->fd));
+}
+
+FIXTURE_TEARDOWN(file_moves)
+{
+	if (self->fd >= 0) {
+		close(self->fd);
+		unlink(self->path);
+	}
+	rig_down(&self->rig);
+}
+
+/* Reads and writes in sectors, which are less than a block of the file system */
+TEST_F(file_moves, under_load)
+{
+	struct rig *rig = &self->rig;
+	struct mover mover = {
+		.mem = &rig->mem, .count = lab_scale(200, 40), .nr_places = 3,
+	};
+	struct dma_buf_bar_info info;
+	struct mix mix;
+	int ret = 0;
+
+	ASSERT_EQ(0, mix_init(&mix, rig, self->fd, 0, SIZE));
+	mix.sqe_flags = variant->sqe_flags;
+	ASSERT_EQ(0, mover_start(&mover));
+	while (!ret && !mover_done(&mover)) {
+		ret = mix_round(&mix, 8);
+		if (!ret)
+			ret = mix_verify(&mix);
+	}
+	mover_stop(&mover);
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, mover.error);
+	EXPECT_EQ(0, mix.nr_eagain);
+	ASSERT_EQ(0, bar_move(&rig->mem, DMA_BUF_BAR_PLACE_A));
+	ASSERT_EQ(0, bar_info(&rig->mem, &info));
+	EXPECT_EQ(0, info.stray);
+	EXPECT_EQ(0, info.late);
+	mix_free(&mix);
+}
+
+TEST_F(file_moves, extending)
+{
+	struct rig *rig = &self->rig;
+	struct mover mover = { .mem = &rig->mem, .nr_places = 3 };
+	const __u32 len = 4608;
+	__u64 off = 0;
+	int ret = len;
+
+	ASSERT_EQ(0, mem_fill(&rig->mem, 0, 0, SIZE, 63));
+	ASSERT_EQ(0, mover_start(&mover));
+	for (; ret == (int)len && off + len <= SIZE; off += len) {
+		uring_prep_rw(&rig->ring, IORING_OP_WRITE_FIXED, self->fd, off,
+			      off, len, 0)->flags = variant->sqe_flags;
+		ret = uring_do(&rig->ring);
+	}
+	mover_stop(&mover);
+	ASSERT_EQ(len, ret);
+	ASSERT_EQ(0, mover.error);
+	EXPECT_EQ(off, lseek(self->fd, 0, SEEK_END));
+	EXPECT_EQ(NO_MISMATCH, disk_check(self->fd, 0, 0, off, 63));
 }
 
 TEST_HARNESS_MAIN

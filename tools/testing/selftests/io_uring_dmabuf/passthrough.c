@@ -4,17 +4,36 @@
 #include <linux/fs.h>
 #include <linux/nvme_ioctl.h>
 
+#include <linux/dma-buf-bar.h>
+
 #include "common.h"
+#include "mover.h"
 
 #define SIZE		(16 * MiB)
 #define NVME_WRITE	1
 #define NVME_READ	2
 
-FIXTURE(pt) {
-	struct rig rig;		/* disk: the block device, as witness */
-	int ng;
+/* The character device of a namespace */
+struct cdev {
+	int fd;
 	int nsid;
 	int lba;		/* bytes of a logical block */
+};
+
+static int cdev_open(struct cdev *dev, const char *path, int disk)
+{
+	dev->fd = open(path, O_RDWR | O_CLOEXEC);
+	if (dev->fd < 0)
+		return -errno;
+	dev->nsid = ioctl(dev->fd, NVME_IOCTL_ID);
+	if (dev->nsid <= 0 || ioctl(disk, BLKSSZGET, &dev->lba))
+		return -EIO;
+	return 0;
+}
+
+FIXTURE(pt) {
+	struct rig rig;		/* disk: the block device, as witness */
+	struct cdev dev;
 };
 
 FIXTURE_VARIANT(pt) {
@@ -54,47 +73,50 @@ FIXTURE_SETUP(pt)
 {
 	RIG_UP(&self->rig, variant->disk, variant->kind, SIZE,
 	       variant->flags | IORING_SETUP_SQE128 | IORING_SETUP_CQE32);
-	self->ng = open(NEED_ENV(variant->ng), O_RDWR | O_CLOEXEC);
-	ASSERT_GE(self->ng, 0);
-	self->nsid = ioctl(self->ng, NVME_IOCTL_ID);
-	ASSERT_GT(self->nsid, 0);
-	ASSERT_EQ(0, ioctl(self->rig.disk, BLKSSZGET, &self->lba));
-	ASSERT_EQ(0, reg_dmabuf(&self->rig.ring, 0, self->rig.mem.fd, self->ng));
+	ASSERT_EQ(0, cdev_open(&self->dev, NEED_ENV(variant->ng),
+			       self->rig.disk));
+	ASSERT_EQ(0, reg_dmabuf(&self->rig.ring, 0, self->rig.mem.fd, self->dev.fd));
 }
 
 FIXTURE_TEARDOWN(pt)
 {
 	rig_down(&self->rig);
-	close(self->ng);
+	close(self->dev.fd);
 }
 
-/* res of the CQE: 0, a positive NVMe status or -errno */
-static int command(struct _test_data_pt *self, __u8 opcode, __u32 op,
-		   __u64 off, __u32 bytes, __u64 addr, __u32 data_len)
+static void prep(struct rig *rig, const struct cdev *dev, __u8 opcode, __u32 op,
+		 __u64 off, __u32 bytes, __u64 addr, __u32 data_len)
 {
-	struct io_uring_sqe *sqe = uring_sqe(&self->rig.ring);
+	struct io_uring_sqe *sqe = uring_sqe(&rig->ring);
 	struct nvme_uring_cmd *cmd = (void *)sqe->cmd;
-	__u64 slba = off / self->lba;
+	__u64 slba = off / dev->lba;
 
 	sqe->opcode = IORING_OP_URING_CMD;
-	sqe->fd = self->ng;
+	sqe->fd = dev->fd;
 	sqe->cmd_op = op;
 	sqe->uring_cmd_flags = IORING_URING_CMD_FIXED;
 	sqe->buf_index = 0;
 	cmd->opcode = opcode;
-	cmd->nsid = self->nsid;
+	cmd->nsid = dev->nsid;
 	cmd->addr = addr;
 	cmd->data_len = data_len;
 	cmd->cdw10 = slba;
 	cmd->cdw11 = slba >> 32;
-	cmd->cdw12 = bytes / self->lba - 1;
-	return uring_do(&self->rig.ring);
+	cmd->cdw12 = bytes / dev->lba - 1;
 }
 
-static int io(struct _test_data_pt *self, __u8 opcode, __u64 off, __u64 addr,
-	      __u32 len)
+/* res of the CQE: 0, a positive NVMe status or -errno */
+static int command(struct rig *rig, const struct cdev *dev, __u8 opcode,
+		   __u32 op, __u64 off, __u32 bytes, __u64 addr, __u32 data_len)
 {
-	return command(self, opcode, NVME_URING_CMD_IO, off, len, addr, len);
+	prep(rig, dev, opcode, op, off, bytes, addr, data_len);
+	return uring_do(&rig->ring);
+}
+
+static int io(struct rig *rig, const struct cdev *dev, __u8 opcode, __u64 off,
+	      __u64 addr, __u32 len)
+{
+	return command(rig, dev, opcode, NVME_URING_CMD_IO, off, len, addr, len);
 }
 
 TEST_F(pt, read)
@@ -105,7 +127,7 @@ TEST_F(pt, read)
 	ASSERT_EQ(0, disk_fill(rig->disk, 0, MiB, 21));
 	for (unsigned int i = 0; i < 5; i++) {
 		ASSERT_EQ(0, mem_poison(&rig->mem, 0, MiB, POISON));
-		ASSERT_EQ(0, io(self, NVME_READ, 4096, 4 * i + 8192, lens[i]));
+		ASSERT_EQ(0, io(rig, &self->dev, NVME_READ, 4096, 4 * i + 8192, lens[i]));
 		ASSERT_EQ(NO_MISMATCH, mem_check(&rig->mem, 4 * i + 8192, 4096,
 						 lens[i], 21));
 		ASSERT_EQ(NO_MISMATCH, mem_check_poison(&rig->mem, 0,
@@ -122,8 +144,8 @@ TEST_F(pt, write)
 
 	ASSERT_EQ(0, mem_fill(&rig->mem, 0, 0, MiB, 22));
 	ASSERT_EQ(0, disk_poison(rig->disk, 0, MiB, POISON));
-	ASSERT_EQ(0, io(self, NVME_WRITE, 4096, 512, 128 * KiB));
-	ASSERT_EQ(0, io(self, NVME_WRITE, 256 * KiB, 4, 512));
+	ASSERT_EQ(0, io(rig, &self->dev, NVME_WRITE, 4096, 512, 128 * KiB));
+	ASSERT_EQ(0, io(rig, &self->dev, NVME_WRITE, 256 * KiB, 4, 512));
 	EXPECT_EQ(NO_MISMATCH, disk_check(rig->disk, 4096, 512, 128 * KiB, 22));
 	EXPECT_EQ(NO_MISMATCH, disk_check(rig->disk, 256 * KiB, 4, 512, 22));
 	EXPECT_EQ(NO_MISMATCH, disk_check_poison(rig->disk, 0, 4096, POISON));
@@ -143,7 +165,7 @@ TEST_F(pt, vectored)
 
 	ASSERT_EQ(0, disk_fill(rig->disk, 0, MiB, 23));
 	ASSERT_EQ(0, mem_poison(&rig->mem, 0, MiB, POISON));
-	ASSERT_EQ(0, command(self, NVME_READ, NVME_URING_CMD_IO_VEC, 8192, len,
+	ASSERT_EQ(0, command(rig, &self->dev, NVME_READ, NVME_URING_CMD_IO_VEC, 8192, len,
 			     (uintptr_t)iov, 3));
 	for (int i = 0; i < 3; i++) {
 		EXPECT_EQ(NO_MISMATCH,
@@ -153,7 +175,7 @@ TEST_F(pt, vectored)
 	}
 	EXPECT_EQ(NO_MISMATCH, mem_check_poison(&rig->mem, 4096, 60 * KiB, POISON));
 	ASSERT_EQ(0, disk_poison(rig->disk, 0, MiB, POISON));
-	ASSERT_EQ(0, command(self, NVME_WRITE, NVME_URING_CMD_IO_VEC, 0, len,
+	ASSERT_EQ(0, command(rig, &self->dev, NVME_WRITE, NVME_URING_CMD_IO_VEC, 0, len,
 			     (uintptr_t)iov, 3));
 	EXPECT_EQ(NO_MISMATCH, disk_check(rig->disk, 0, 8192, len, 23));
 }
@@ -163,27 +185,28 @@ TEST_F(pt, bad_length)
 	struct rig *rig = &self->rig;
 
 	/* not a multiple of what the device can address */
-	EXPECT_EQ(-EINVAL, command(self, NVME_READ, NVME_URING_CMD_IO, 0, 512, 0,
+	EXPECT_EQ(-EINVAL, command(rig, &self->dev, NVME_READ, NVME_URING_CMD_IO, 0, 512, 0,
 				   513));
-	EXPECT_EQ(-EINVAL, command(self, NVME_READ, NVME_URING_CMD_IO, 0, 512, 2,
+	EXPECT_EQ(-EINVAL, command(rig, &self->dev, NVME_READ, NVME_URING_CMD_IO, 0, 512, 2,
 				   512));
 	/* more than the controller takes in one command */
-	EXPECT_EQ(-EINVAL, io(self, NVME_READ, 0, 0, SIZE));
+	EXPECT_EQ(-EINVAL, io(rig, &self->dev, NVME_READ, 0, 0, SIZE));
 	/* outside the buffer */
-	EXPECT_EQ(-EFAULT, io(self, NVME_READ, 0, SIZE - 512, 1024));
-	EXPECT_EQ(-EFAULT, io(self, NVME_READ, 0, -4096ULL, 8192));
+	EXPECT_EQ(-EFAULT, io(rig, &self->dev, NVME_READ, 0, SIZE - 512, 1024));
+	EXPECT_EQ(-EFAULT, io(rig, &self->dev, NVME_READ, 0, -4096ULL, 8192));
 	ASSERT_EQ(0, disk_fill(rig->disk, 0, 4096, 3));
-	ASSERT_EQ(0, io(self, NVME_READ, 0, 0, 4096));
+	ASSERT_EQ(0, io(rig, &self->dev, NVME_READ, 0, 0, 4096));
 	EXPECT_EQ(NO_MISMATCH, mem_check(&rig->mem, 0, 0, 4096, 3));
 }
 
 /* The device's own refusal comes back as its status */
 TEST_F(pt, device_error)
 {
-	int ret = io(self, NVME_READ, 1ULL << 50, 0, 4096);
+	struct rig *rig = &self->rig;
+	int ret = io(rig, &self->dev, NVME_READ, 1ULL << 50, 0, 4096);
 
 	EXPECT_GT(ret, 0);
-	ASSERT_EQ(0, io(self, NVME_READ, 0, 0, 4096));
+	ASSERT_EQ(0, io(rig, &self->dev, NVME_READ, 0, 0, 4096));
 }
 
 /* Registered through the block device, used through the char device */
@@ -194,7 +217,7 @@ TEST_F(pt, same_device_other_file)
 	ASSERT_EQ(0, reg_dmabuf(&rig->ring, 0, rig->mem.fd, rig->disk));
 	ASSERT_EQ(0, disk_fill(rig->disk, 0, 64 * KiB, 24));
 	ASSERT_EQ(0, mem_poison(&rig->mem, 0, MiB, POISON));
-	ASSERT_EQ(0, io(self, NVME_READ, 0, 4096, 64 * KiB));
+	ASSERT_EQ(0, io(rig, &self->dev, NVME_READ, 0, 4096, 64 * KiB));
 	EXPECT_EQ(NO_MISMATCH, mem_check(&rig->mem, 4096, 0, 64 * KiB, 24));
 }
 
@@ -204,22 +227,136 @@ TEST_F(pt, not_a_target)
 	int other = NEED_DISK("LAB_NVME_FS");
 
 	ASSERT_EQ(0, reg_dmabuf(&rig->ring, 0, rig->mem.fd, other));
-	EXPECT_EQ(-EBADF, io(self, NVME_READ, 0, 0, 4096));
+	EXPECT_EQ(-EBADF, io(rig, &self->dev, NVME_READ, 0, 0, 4096));
 }
 
 TEST_F(pt, direction)
 {
 	struct rig *rig = &self->rig;
-	struct io_uring_regbuf_desc d = desc_dmabuf(rig->mem.fd, self->ng);
+	struct io_uring_regbuf_desc d = desc_dmabuf(rig->mem.fd, self->dev.fd);
 
 	ASSERT_EQ(0, disk_poison(rig->disk, 0, 8192, POISON));
 	d.flags = IO_REGBUF_DMABUF_RDONLY;
 	ASSERT_EQ(0, reg_one(&rig->ring, 0, &d));
-	EXPECT_EQ(-EFAULT, io(self, NVME_READ, 0, 0, 4096));
+	EXPECT_EQ(-EFAULT, io(rig, &self->dev, NVME_READ, 0, 0, 4096));
 	d.flags = IO_REGBUF_DMABUF_WRONLY;
 	ASSERT_EQ(0, reg_one(&rig->ring, 0, &d));
-	EXPECT_EQ(-EFAULT, io(self, NVME_WRITE, 0, 0, 4096));
+	EXPECT_EQ(-EFAULT, io(rig, &self->dev, NVME_WRITE, 0, 0, 4096));
 	EXPECT_EQ(NO_MISMATCH, disk_check_poison(rig->disk, 0, 8192, POISON));
+}
+
+/* --- while the memory moves --- */
+
+FIXTURE(pt_moves) {
+	struct rig rig;
+	struct cdev dev;
+	struct mover mover;
+};
+
+FIXTURE_VARIANT(pt_moves) {
+	const char *disk, *ng;
+	unsigned int flags;
+};
+
+FIXTURE_VARIANT_ADD(pt_moves, plain) {
+	.disk = "LAB_NVME_MAIN", .ng = "LAB_NG_MAIN",
+};
+
+FIXTURE_VARIANT_ADD(pt_moves, iopoll) {
+	.disk = "LAB_NVME_MAIN", .ng = "LAB_NG_MAIN",
+	.flags = IORING_SETUP_IOPOLL,
+};
+
+FIXTURE_VARIANT_ADD(pt_moves, defer_taskrun) {
+	.disk = "LAB_NVME_MAIN", .ng = "LAB_NG_MAIN",
+	.flags = IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SINGLE_ISSUER,
+};
+
+FIXTURE_VARIANT_ADD(pt_moves, multipath) {
+	.disk = "LAB_NVME_MP", .ng = "LAB_NG_MP",
+};
+
+FIXTURE_SETUP(pt_moves)
+{
+	RIG_UP(&self->rig, variant->disk, MEM_BAR_4K, MiB,
+	       variant->flags | IORING_SETUP_SQE128 | IORING_SETUP_CQE32);
+	ASSERT_EQ(0, cdev_open(&self->dev, NEED_ENV(variant->ng),
+			       self->rig.disk));
+	ASSERT_EQ(0, reg_dmabuf(&self->rig.ring, 0, self->rig.mem.fd,
+				self->dev.fd));
+	self->mover.mem = &self->rig.mem;
+	self->mover.nr_places = 3;
+	self->mover.count = lab_scale(200, 40);
+	ASSERT_EQ(0, disk_fill(self->rig.disk, 0, MiB, 31));
+	ASSERT_EQ(0, mover_start(&self->mover));
+}
+
+FIXTURE_TEARDOWN(pt_moves)
+{
+	struct dma_buf_bar_info info;
+
+	mover_stop(&self->mover);
+	EXPECT_EQ(0, self->mover.error);
+	EXPECT_EQ(0, bar_info(&self->rig.mem, &info));
+	EXPECT_EQ(0, info.stray);
+	EXPECT_EQ(0, info.late);
+	rig_down(&self->rig);
+	close(self->dev.fd);
+}
+
+TEST_F(pt_moves, under_load)
+{
+	struct rig *rig = &self->rig;
+	unsigned int i = 0;
+
+	for (; !mover_done(&self->mover); i++) {
+		__u32 len = 4096 << i % 5;
+		__u64 addr = 8192 * (i % 7);
+
+		ASSERT_EQ(0, mem_poison(&rig->mem, 0, MiB, POISON));
+		ASSERT_EQ(0, io(rig, &self->dev, NVME_READ, 4096, addr, len));
+		ASSERT_EQ(NO_MISMATCH,
+			  mem_check(&rig->mem, addr, 4096, len, 31));
+		ASSERT_EQ(NO_MISMATCH,
+			  mem_check_poison(&rig->mem, addr + len, 64 * KiB,
+					   POISON));
+		ASSERT_EQ(0, mem_fill(&rig->mem, addr, i, len, 32));
+		ASSERT_EQ(0, io(rig, &self->dev, NVME_WRITE, MiB, addr, len));
+		ASSERT_EQ(NO_MISMATCH, disk_check(rig->disk, MiB, i, len, 32));
+	}
+	EXPECT_GT(i, 0);
+}
+
+/* The vector is the application's again as soon as it was submitted */
+TEST_F(pt_moves, vector_reused)
+{
+	const struct iovec wanted[2] = {
+		{ .iov_base = (void *)(64 * KiB), .iov_len = 16 * KiB },
+		{ .iov_base = (void *)(8 * KiB), .iov_len = 16 * KiB },
+	};
+	struct rig *rig = &self->rig;
+	unsigned int i = 0;
+
+	for (; !mover_done(&self->mover); i++) {
+		struct iovec iov[2] = { wanted[0], wanted[1] };
+		struct uring_res res;
+
+		ASSERT_EQ(0, mem_poison(&rig->mem, 0, MiB, POISON));
+		prep(rig, &self->dev, NVME_READ, NVME_URING_CMD_IO_VEC, 0,
+		     32 * KiB, (uintptr_t)iov, 2);
+		ASSERT_EQ(1, uring_submit(&rig->ring, 0));
+		iov[0].iov_base = (void *)(512 * KiB);
+		iov[1].iov_base = (void *)(640 * KiB);
+		ASSERT_EQ(0, uring_wait(&rig->ring, &res, 20000));
+		ASSERT_EQ(0, res.res);
+		ASSERT_EQ(NO_MISMATCH, mem_check(&rig->mem, 64 * KiB, 0,
+						 16 * KiB, 31));
+		ASSERT_EQ(NO_MISMATCH, mem_check(&rig->mem, 8 * KiB, 16 * KiB,
+						 16 * KiB, 31));
+		ASSERT_EQ(NO_MISMATCH, mem_check_poison(&rig->mem, 512 * KiB,
+							512 * KiB, POISON));
+	}
+	EXPECT_GT(i, 0);
 }
 
 TEST_HARNESS_MAIN
