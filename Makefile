@@ -28,7 +28,7 @@ help:
 
 #- make demo      from an empty Debian machine (as root) to data moving between an NVMe
 #-                drive and a dma-buf, and a report of what it cost
-#- make test      every test, on the plain kernel (KERNEL=debug: on the debug kernel)
+#- make test      every test, on the plain and on the debug kernel
 #-                  TESTS='glob'  KERNEL=plain|debug  IOMMU=..  TOPO=..   only these
 #- make run CMD='program arguments'   run a program of this machine in the guest
 #-                  IOMMU=strict|lazy|off  KERNEL=plain|debug|stock  TOPO=switch|bridge
@@ -77,14 +77,11 @@ bench:
 	@$(LAB)/kernel plain stock
 	@LAB_VM="$(CURDIR)/$(LAB)/vm" LAB_BUILD="$(CURDIR)/$(BUILD)" $(BENCH)/bench
 
-# The debug kernel finds splats of the stock kernel that still have to be mended or
-# listed, so it is not part of a plain `make test` yet: make test KERNEL=debug.
-TEST_KERNELS := plain
 test:
 	@$(LAB)/deps build run test
-	@$(LAB)/kernel $(or $(KERNEL),$(TEST_KERNELS))
+	@$(LAB)/kernel $(or $(KERNEL),plain debug)
 	@$(MAKE) tests
-	@KERNEL="$(or $(KERNEL),$(TEST_KERNELS))" IOMMU="$(IOMMU)" TOPO="$(TOPO)" TESTS="$(value TESTS)" $(LAB)/run-tests
+	@KERNEL="$(KERNEL)" IOMMU="$(IOMMU)" TOPO="$(TOPO)" TESTS="$(value TESTS)" $(LAB)/run-tests
 
 # CMD goes through the environment: quotes and spaces in it survive.
 run: export LAB_CMD = $(value CMD)

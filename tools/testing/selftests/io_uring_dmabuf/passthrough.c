@@ -286,7 +286,7 @@ FIXTURE_SETUP(pt_moves)
 				self->dev.fd));
 	self->mover.mem = &self->rig.mem;
 	self->mover.nr_places = 3;
-	self->mover.count = lab_scale(200, 40);
+	self->mover.count = lab_scale(80, 20);
 	ASSERT_EQ(0, disk_fill(self->rig.disk, 0, MiB, 31));
 	ASSERT_EQ(0, mover_start(&self->mover));
 }
