@@ -25,6 +25,8 @@ static void *mover_run(void *arg)
 		if (took > m->longest)
 			m->longest = took;
 		m->moves++;
+		if (m->rest_ms)
+			lab_sleep_ms(m->rest_ms);
 		if (rnd(&rng) % 4 == 0)
 			lab_sleep_ms(rnd(&rng) % 3);
 	}

@@ -14,6 +14,7 @@ struct mover {
 	const struct mem *mem;
 	unsigned int count;	/* 0: until stop */
 	unsigned int nr_places;	/* of mover_places */
+	unsigned int rest_ms;	/* at least, between two moves */
 	pthread_t thread;
 	bool stop, done;
 	unsigned int moves;
