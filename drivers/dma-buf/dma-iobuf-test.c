@@ -217,4 +217,5 @@ static struct kunit_suite dma_iobuf_suite = {
 	.name		= "dma_iobuf",
 	.test_cases	= dma_iobuf_cases,
 };
+
 kunit_test_suite(dma_iobuf_suite);

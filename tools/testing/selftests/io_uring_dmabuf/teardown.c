@@ -358,7 +358,7 @@ static bool mp_controller(unsigned int skip, char *pci, size_t len)
 		snprintf(path, sizeof(path), "/sys/class/nvme/%.32s/address",
 			 de->d_name);
 		found = !file_read(path, pci, len);
-		pci[strcspn(pci, " \n")] = '\0';
+		pci[strcspn(pci, "\n ")] = '\0';
 	}
 	if (d)
 		closedir(d);
