@@ -27,12 +27,17 @@ static int create_bar(size_t size)
 {
 	struct dma_buf_bar_create create = { .size = size };
 	int dev = open("/dev/dmabuf_bar", O_RDWR | O_CLOEXEC);
-	int ret, err;
+	int ret, err, tries = 400;
 
 	if (dev < 0)
 		return fail("/dev/dmabuf_bar", errno, "needs CONFIG_DMABUF_BAR and an ivshmem device");
-	ret = ioctl(dev, DMA_BUF_BAR_IOC_CREATE, &create);
-	err = errno;
+	/* what a ring that has just exited had registered is freed shortly after */
+	do {
+		ret = ioctl(dev, DMA_BUF_BAR_IOC_CREATE, &create);
+		err = errno;
+		if (ret < 0 && err == ENOSPC)
+			usleep(50000);
+	} while (ret < 0 && err == ENOSPC && tries--);
 	close(dev);
 	if (ret < 0)
 		return fail("DMA_BUF_BAR_IOC_CREATE", err, "half of the BAR is the most");
