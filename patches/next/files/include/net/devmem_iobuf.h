@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Sending from dma-bufs that are named by an ITER_DMABUF.
+ */
+#ifndef _NET_DEVMEM_IOBUF_H
+#define _NET_DEVMEM_IOBUF_H
+
+#include <linux/err.h>
+#include <linux/uio.h>
+
+struct dma_iobuf_targets;
+struct dst_entry;
+struct net_devmem_dmabuf_binding;
+struct sk_buff;
+struct sock;
+
+#if defined(CONFIG_NET_DEVMEM)
+bool net_devmem_iobuf_sk_ok(const struct sock *sk);
+int net_devmem_iobuf_targets(struct sock *sk, struct dma_iobuf_targets *set);
+struct net_devmem_dmabuf_binding *
+net_devmem_iobuf_find(const struct iov_iter *from, const struct dst_entry *dst);
+struct net_devmem_dmabuf_binding *
+net_devmem_iobuf_get(const struct iov_iter *from, struct sock *sk);
+int net_devmem_iobuf_fill_skb(struct sk_buff *skb, struct iov_iter *from,
+			      size_t length,
+			      struct net_devmem_dmabuf_binding *binding);
+#else
+static inline bool net_devmem_iobuf_sk_ok(const struct sock *sk)
+{
+	return false;
+}
+
+static inline int net_devmem_iobuf_targets(struct sock *sk,
+					   struct dma_iobuf_targets *set)
+{
+	return -EOPNOTSUPP;
+}
+
+static inline struct net_devmem_dmabuf_binding *
+net_devmem_iobuf_find(const struct iov_iter *from, const struct dst_entry *dst)
+{
+	return ERR_PTR(-EOPNOTSUPP);
+}
+
+static inline struct net_devmem_dmabuf_binding *
+net_devmem_iobuf_get(const struct iov_iter *from, struct sock *sk)
+{
+	return ERR_PTR(-EOPNOTSUPP);
+}
+
+static inline int
+net_devmem_iobuf_fill_skb(struct sk_buff *skb, struct iov_iter *from,
+			  size_t length,
+			  struct net_devmem_dmabuf_binding *binding)
+{
+	return -EOPNOTSUPP;
+}
+#endif
+
+#endif /* _NET_DEVMEM_IOBUF_H */

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * SEND_ZC and SENDMSG_ZC from dma-bufs.
+ *
+ * The iterator is of type ITER_DMABUF and goes down to TCP or UDP as it is. If
+ * they, or the device, cannot take it, nothing has been queued, and a buffer that
+ * allows it (IO_REGBUF_DMABUF_COPY_OK) is sent from its mapping for the CPU.
+ */
+#include <linux/kernel.h>
+#include <linux/errno.h>
+#include <linux/dma-buf.h>
+#include <linux/dma-iobuf.h>
+#include <linux/net.h>
+#include <linux/socket.h>
+#include <linux/udp.h>
+#include <linux/io_uring.h>
+#include <net/devmem_iobuf.h>
+
+#include <uapi/linux/io_uring.h>
+
+#include "io_uring.h"
+#include "net.h"
+#include "notif.h"
+#include "rsrc.h"
+#include "regbuf.h"
+#include "dmabuf.h"
+
+static struct io_dmabuf *io_notif_dmabuf(const struct io_kiocb *notif)
+{
+	return notif->buf_node->buf->priv;
+}
+
+/**
+ * io_dmabuf_may_copy - may a send to any kind of socket try
+ * @req:	the request, to a socket that knows no zerocopy
+ * @issue_flags: IO_URING_F_*
+ *
+ * Return: %true if its buffer is a dma-buf that may be copied.
+ */
+bool io_dmabuf_may_copy(struct io_kiocb *req, unsigned int issue_flags)
+{
+	struct io_kiocb *notif = io_send_zc_notif(req);
+	struct io_rsrc_node *node;
+
+	if (!notif)
+		return false;
+	notif->buf_index = req->buf_index;
+	node = io_find_buf_node(notif, issue_flags);
+	if (!node || !(node->buf->flags & IO_REGBUF_F_DMABUF))
+		return false;
+	return io_notif_dmabuf(notif)->flags & IO_REGBUF_DMABUF_COPY_OK;
+}
+
+/* not at registration: it may make the exporter move the memory */
+static void *io_dmabuf_vaddr(struct io_dmabuf *idb)
+{
+	int ret = 0;
+
+	mutex_lock(&idb->vmap_lock);
+	if (iosys_map_is_null(&idb->vmap)) {
+		ret = -EOPNOTSUPP;
+		if (idb->buf->dmabuf->ops->vmap)
+			ret = dma_buf_vmap_unlocked(idb->buf->dmabuf,
+						    &idb->vmap);
+		if (!ret && idb->vmap.is_iomem) {
+			/* cannot be copied from as memory is */
+			dma_buf_vunmap_unlocked(idb->buf->dmabuf, &idb->vmap);
+			iosys_map_clear(&idb->vmap);
+			ret = -EOPNOTSUPP;
+		} else if (ret) {
+			iosys_map_clear(&idb->vmap);
+		}
+	}
+	mutex_unlock(&idb->vmap_lock);
+	return ret ? ERR_PTR(ret) : idb->vmap.vaddr;
+}
+
+/*
+ * Let the iterator, and what is left of its vector, name the CPU's mapping. A
+ * vector is the request's own, and a kvec has the size of a bio_vec. Without
+ * one, the bio_vecs are those of the slot; but then the range is contiguous.
+ */
+static void io_dmabuf_iter_to_kvec(struct io_async_msghdr *kmsg, void *vaddr)
+{
+	struct iov_iter *iter = &kmsg->msg.msg_iter;
+	const struct bio_vec *bv = iter->bvec;
+	struct kvec *kvec = (struct kvec *)bv;
+	unsigned long i;
+
+	BUILD_BUG_ON(sizeof(struct kvec) > sizeof(struct bio_vec));
+	BUILD_BUG_ON(sizeof(struct kvec) != sizeof(kmsg->fast_iov));
+
+	if (!kmsg->vec.bvec || bv < kmsg->vec.bvec ||
+	    bv >= kmsg->vec.bvec + kmsg->vec.nr) {
+		kvec = (struct kvec *)&kmsg->fast_iov;
+		kvec->iov_base = vaddr + bvec_dma_win(bv)->base +
+				 bv->bv_offset + iter->iov_offset;
+		kvec->iov_len = iter->count;
+		iov_iter_kvec(iter, ITER_SOURCE, kvec, 1, iter->count);
+		return;
+	}
+
+	for (i = 0; i < iter->nr_segs; i++) {
+		struct bio_vec seg = bv[i];
+
+		kvec[i].iov_base = vaddr + bvec_dma_win(&seg)->base +
+				   seg.bv_offset;
+		kvec[i].iov_len = seg.bv_len;
+	}
+	iter->kvec = kvec;
+	iter->iter_type = ITER_KVEC;
+}
+
+static int io_dmabuf_send_copy(struct io_kiocb *req, struct socket *sock,
+			       struct io_async_msghdr *kmsg,
+			       unsigned int msg_flags, unsigned int issue_flags)
+{
+	struct io_kiocb *notif = io_send_zc_notif(req);
+	struct io_dmabuf *idb = io_notif_dmabuf(notif);
+	struct dma_buf *dmabuf = idb->buf->dmabuf;
+	void *vaddr;
+	int ret;
+
+	/* the exporter may have to be waited for, which a worker may do */
+	if ((issue_flags & IO_URING_F_NONBLOCK) &&
+	    !(issue_flags & IO_URING_F_IOWQ)) {
+		io_req_queue_iowq(req);
+		return IOU_ISSUE_SKIP_COMPLETE;
+	}
+	if (req->flags & REQ_F_NOWAIT)
+		msg_flags |= MSG_DONTWAIT;
+
+	vaddr = io_dmabuf_vaddr(idb);
+	if (IS_ERR(vaddr))
+		return PTR_ERR(vaddr);
+	if (iov_iter_is_dmabuf(&kmsg->msg.msg_iter))
+		io_dmabuf_iter_to_kvec(kmsg, vaddr);
+
+	ret = dma_buf_begin_cpu_access(dmabuf, DMA_FROM_DEVICE);
+	if (ret)
+		return ret;
+	kmsg->msg.msg_ubuf = NULL;
+	ret = io_send_zc_msg(req, sock, kmsg, msg_flags & ~MSG_ZEROCOPY);
+	dma_buf_end_cpu_access(dmabuf, DMA_FROM_DEVICE);
+	if (ret > 0) {
+		WRITE_ONCE(io_notif_to_data(notif)->zc_copied, true);
+		atomic64_add(ret, &idb->copied);
+	}
+	return ret;
+}
+
+/**
+ * io_dmabuf_send - send what an ITER_DMABUF, or its copy, names
+ * @req:	the request
+ * @sock:	its socket
+ * @kmsg:	its message
+ * @msg_flags:	MSG_*
+ * @issue_flags: IO_URING_F_*
+ *
+ * Return: what sendmsg says; or IOU_ISSUE_SKIP_COMPLETE: it is sent from
+ * blocking context.
+ */
+int io_dmabuf_send(struct io_kiocb *req, struct socket *sock,
+		   struct io_async_msghdr *kmsg, unsigned int msg_flags,
+		   unsigned int issue_flags)
+{
+	struct io_kiocb *notif = io_send_zc_notif(req);
+	struct iov_iter *iter = &kmsg->msg.msg_iter;
+	int ret = -EOPNOTSUPP;
+	bool copy_ok;
+
+	kmsg->msg.sg_from_iter = NULL;
+	/* an empty datagram: no window, nothing that would have to be copied */
+	if (!iov_iter_count(iter)) {
+		iov_iter_kvec(iter, ITER_SOURCE, NULL, 0, 0);
+		ret = io_send_zc_msg(req, sock, kmsg, msg_flags);
+		iter->iter_type = ITER_DMABUF;
+		return ret;
+	}
+
+	copy_ok = io_notif_dmabuf(notif)->flags & IO_REGBUF_DMABUF_COPY_OK;
+	if (iov_iter_is_dmabuf(iter)) {
+		/* an error would drop what a corked datagram has so far */
+		bool corked = copy_ok && sk_is_udp(sock->sk) &&
+			      READ_ONCE(udp_sk(sock->sk)->pending);
+
+		if (!corked && net_devmem_iobuf_sk_ok(sock->sk))
+			ret = io_send_zc_msg(req, sock, kmsg, msg_flags);
+		if (ret != -EOPNOTSUPP && ret != -ENODEV && ret != -EBADF)
+			return ret;
+		if (!copy_ok)
+			return ret;
+	}
+	return io_dmabuf_send_copy(req, sock, kmsg, msg_flags, issue_flags);
+}

@@ -1,0 +1,598 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Sending from dma-bufs that are named by an ITER_DMABUF.
+ *
+ * A network device becomes a leaf device of struct dma_iobuf when the first
+ * socket that leaves by it is a target. Each attachment to it carries a TX
+ * binding without an id: no socket can name it but through the iov_iter.
+ *
+ * Unlike a drive, the network cannot be waited for: a segment may be queued for
+ * minutes. The attachment is pinned, and outlives its buffer for as long as a
+ * frag refers to it. When the device is unregistered it goes at once; frags that
+ * show up later are dropped by validate_xmit_unreadable_skb().
+ *
+ * See Documentation/networking/io_uring-dmabuf.rst.
+ */
+#include <linux/dma-iobuf.h>
+#include <linux/if_ether.h>
+#include <linux/mm.h>
+#include <linux/netdevice.h>
+#include <linux/overflow.h>
+#include <linux/slab.h>
+#include <linux/skbuff.h>
+#include <net/devmem_iobuf.h>
+#include <net/dst.h>
+#include <net/inet_connection_sock.h>
+#include <net/netdev_lock.h>
+#include <net/netdev_queues.h>
+#include <net/netdev_rx_queue.h>
+#include <net/netmem.h>
+#include <net/page_pool/helpers.h>
+#include <net/sock.h>
+#include <net/tcp.h>
+#include <net/udp.h>
+
+#include "devmem.h"
+#include "page_pool_priv.h"
+
+/**
+ * struct net_iobuf_dev - a network device that dma-bufs are registered for
+ * @list:	in net_iobuf_devs
+ * @idev:	what attachments belong to
+ * @dev:	device that does the DMA
+ * @vdev:	device without DMA of its own on top of it that routes name, or
+ *		NULL; compared only
+ *
+ * Freed with the last attachment to @idev. @dev and @vdev are valid while it is
+ * on the list.
+ */
+struct net_iobuf_dev {
+	struct list_head	list;
+	struct dma_iobuf_dev	*idev;
+	struct net_device	*dev;
+	struct net_device	*vdev;
+};
+
+/**
+ * struct net_iobuf - what an attachment to a network device carries
+ * @binding:	for the frags; @binding.dev is NULL once the memory is not mapped
+ * @owner:	the area of all of @niov
+ * @att:	the attachment
+ * @shift:	log2 of the bytes that a net_iov stands for
+ * @nr:		entries in @niov
+ * @niov:	one for each granule of the mapping, not for each page
+ */
+struct net_iobuf {
+	struct net_devmem_dmabuf_binding binding;
+	struct dmabuf_genpool_chunk_owner owner;
+	struct dma_iobuf_att	*att;
+	unsigned int		shift;
+	unsigned int		nr;
+	struct net_iov		niov[] __counted_by(nr);
+};
+
+/*
+ * Some devices take 16 descriptors for a packet that they do not segment, two of
+ * which its header may need. More could not be linearized.
+ */
+#define NET_IOBUF_MAX_FRAGS	min(MAX_SKB_FRAGS, 14)
+
+static LIST_HEAD(net_iobuf_devs);
+static DEFINE_MUTEX(net_iobuf_lock);	/* net_iobuf_devs */
+
+/* ---- attachments ---- */
+
+static void net_iobuf_free_work(struct work_struct *work)
+{
+	struct net_iobuf *nb = container_of(work, struct net_iobuf,
+					    binding.unbind_w);
+	struct dma_iobuf_att *att = nb->att;
+
+	dma_iobuf_att_free(att);
+	percpu_ref_exit(&nb->binding.ref);
+	kvfree(nb);
+}
+
+/* the last frag is gone; may be softirq context */
+static void net_iobuf_release_ref(struct percpu_ref *ref)
+{
+	struct net_iobuf *nb = container_of(ref, struct net_iobuf, binding.ref);
+
+	INIT_WORK(&nb->binding.unbind_w, net_iobuf_free_work);
+	schedule_work(&nb->binding.unbind_w);
+}
+
+static int net_iobuf_map(struct dma_iobuf_att *att,
+			 const struct dma_iobuf_map *map)
+{
+	struct net_iobuf_dev *ndev = att->idev->priv;
+	/* offset and size of a frag are 32 bits */
+	unsigned int shift = min_t(unsigned int, map->shift,
+				   DMA_IOBUF_WIN_SHIFT);
+	u64 nr = ((att->dmabuf->size - 1) >> shift) + 1;
+	struct net_iobuf *nb;
+	unsigned int i;
+	int ret;
+
+	if (att->dir == DMA_FROM_DEVICE)
+		return -EACCES;
+	/* memory of a device whose exporter knows no pinning can be revoked */
+	if (map->kind != DMA_IOBUF_KIND_SYSTEM && !att->dmabuf->ops->pin)
+		return -EOPNOTSUPP;
+	/* was revoked: what is queued still refers to the old addresses */
+	if (att->priv)
+		return -ENODEV;
+	if (nr > INT_MAX)
+		return -EFBIG;
+	nb = kvzalloc_flex(*nb, niov, nr, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (!nb)
+		return -ENOMEM;
+	ret = percpu_ref_init(&nb->binding.ref, net_iobuf_release_ref, 0,
+			      GFP_KERNEL);
+	if (ret) {
+		kvfree(nb);
+		return ret;
+	}
+
+	mutex_init(&nb->binding.lock);
+	xa_init_flags(&nb->binding.bound_rxqs, XA_FLAGS_ALLOC);
+	nb->binding.dev = ndev->dev;
+	nb->binding.vdev = ndev->vdev;
+	nb->binding.dmabuf = att->dmabuf;
+	nb->binding.direction = DMA_TO_DEVICE;
+	nb->owner.binding = &nb->binding;
+	nb->owner.area.niovs = nb->niov;
+	nb->owner.area.num_niovs = nr;
+	nb->att = att;
+	nb->shift = shift;
+	nb->nr = nr;
+	for (i = 0; i < nr; i++) {
+		u64 off = (u64)i << shift;
+		struct net_iov *niov = &nb->niov[i];
+		u32 len;
+
+		net_iov_init(niov, &nb->owner.area, NET_IOV_DMABUF);
+		page_pool_set_dma_addr_netmem(net_iov_to_netmem(niov),
+					      dma_iobuf_map_addr(map, off, 1,
+								 &len));
+	}
+	att->priv_bytes = struct_size(nb, niov, nr);
+	/* pairs with net_iobuf_lookup() */
+	smp_store_release(&att->priv, nb);
+	return 0;
+}
+
+/*
+ * The device is unregistered: it has been closed and nothing is queued to it.
+ * Or the exporter broke its promise not to move pinned memory: nothing more is
+ * handed to the device, what it has already cannot be taken back.
+ */
+static void net_iobuf_unmap(struct dma_iobuf_att *att)
+{
+	struct net_iobuf *nb = att->priv;
+
+	if (!nb)
+		return;
+	ASSERT_EXCLUSIVE_WRITER(nb->binding.dev);
+	WRITE_ONCE(nb->binding.dev, NULL);
+	WRITE_ONCE(nb->binding.vdev, NULL);
+}
+
+/* no buffer uses the attachment any more, frags may */
+static void net_iobuf_release(struct dma_iobuf_att *att)
+{
+	struct net_iobuf *nb = att->priv;
+
+	if (nb)
+		percpu_ref_kill(&nb->binding.ref);
+	else
+		dma_iobuf_att_free(att);
+}
+
+static void net_iobuf_dev_free(struct dma_iobuf_dev *idev)
+{
+	kfree(idev->priv);
+}
+
+static const struct dma_iobuf_dev_ops net_iobuf_dev_ops = {
+	.flags		= DMA_IOBUF_PIN,
+	.map		= net_iobuf_map,
+	.unmap		= net_iobuf_unmap,
+	.release	= net_iobuf_release,
+	.free		= net_iobuf_dev_free,
+};
+
+/* ---- devices ---- */
+
+/* as for bind-tx by netlink */
+static struct net_device *net_iobuf_phys_dev(struct net_device *dev)
+{
+	struct net_device *phys;
+	struct netdev_rx_queue *rxq;
+	int i;
+
+	if (dev->netmem_tx == NETMEM_TX_DMA)
+		return dev;
+	if (dev->netmem_tx != NETMEM_TX_NO_DMA)
+		return NULL;
+	for (i = 0; i < dev->real_num_rx_queues; i++) {
+		rxq = READ_ONCE(__netif_get_rx_queue(dev, i)->lease);
+		if (!rxq)
+			continue;
+		phys = rxq->dev;
+		if (netif_device_present(phys) &&
+		    phys->netmem_tx == NETMEM_TX_DMA)
+			return phys;
+	}
+	return NULL;
+}
+
+static struct dma_iobuf_dev *net_iobuf_dev_get(struct net_device *dev,
+					       struct net_device *vdev)
+{
+	struct net_iobuf_dev *ndev;
+	struct device *dma_dev;
+
+	lockdep_assert_held(&net_iobuf_lock);
+	list_for_each_entry(ndev, &net_iobuf_devs, list)
+		if (ndev->dev == dev && ndev->vdev == vdev)
+			return ndev->idev;
+
+	dma_dev = netdev_queue_get_dma_dev(dev, 0, NETDEV_QUEUE_TYPE_TX);
+	if (!dma_dev)
+		return ERR_PTR(-EOPNOTSUPP);
+	ndev = kzalloc_obj(*ndev);
+	if (!ndev)
+		return ERR_PTR(-ENOMEM);
+	ndev->dev = dev;
+	ndev->vdev = vdev;
+	ndev->idev = dma_iobuf_dev_create(dma_dev);
+	if (!ndev->idev) {
+		kfree(ndev);
+		return ERR_PTR(-ENOMEM);
+	}
+	ndev->idev->ops = &net_iobuf_dev_ops;
+	ndev->idev->priv = ndev;
+	list_add(&ndev->list, &net_iobuf_devs);
+	return ndev->idev;
+}
+
+static int net_iobuf_add_dev(struct net_device *dev,
+			     struct dma_iobuf_targets *set)
+{
+	struct dma_iobuf_dev *idev;
+	struct net_device *phys;
+	int ret = -ENODEV;
+
+	/* nesting and order as for bind-tx by netlink */
+	netdev_lock(dev);
+	if (dev->reg_state != NETREG_REGISTERED || !netif_device_present(dev))
+		goto unlock;
+	ret = -EOPNOTSUPP;
+	phys = net_iobuf_phys_dev(dev);
+	if (!phys)
+		goto unlock;
+	if (phys != dev)
+		netdev_lock(phys);
+	ret = -ENODEV;
+	if (phys->reg_state != NETREG_REGISTERED)
+		goto unlock_phys;
+	mutex_lock(&net_iobuf_lock);
+	idev = net_iobuf_dev_get(phys, phys != dev ? dev : NULL);
+	ret = PTR_ERR_OR_ZERO(idev);
+	if (!ret)
+		ret = dma_iobuf_targets_add(set, idev);
+	mutex_unlock(&net_iobuf_lock);
+unlock_phys:
+	if (phys != dev)
+		netdev_unlock(phys);
+unlock:
+	netdev_unlock(dev);
+	return ret;
+}
+
+/* the device that a socket leaves by, with a reference */
+static struct net_device *net_iobuf_sk_dev(struct sock *sk,
+					   netdevice_tracker *tracker)
+{
+	struct net_device *dev = NULL;
+	struct dst_entry *dst;
+	int ifindex;
+
+	/* a route that is no longer valid is looked up again, see below for UDP */
+	lock_sock(sk);
+	if (sk_is_tcp(sk) && !((1 << sk->sk_state) & (TCPF_CLOSE | TCPF_LISTEN)))
+		inet_csk(sk)->icsk_af_ops->rebuild_header(sk);
+	/* ->release_cb() of UDP does it */
+	release_sock(sk);
+	dst = sk_dst_get(sk);
+	if (dst) {
+		rcu_read_lock();
+		dev = dst_dev_rcu(dst);
+		netdev_hold(dev, tracker, GFP_ATOMIC);
+		rcu_read_unlock();
+		dst_release(dst);
+		return dev;
+	}
+	ifindex = READ_ONCE(sk->sk_bound_dev_if);
+	if (ifindex)
+		dev = netdev_get_by_index(sock_net(sk), ifindex, tracker,
+					  GFP_KERNEL);
+	return dev;
+}
+
+/**
+ * net_devmem_iobuf_sk_ok - can a socket send from ITER_DMABUF
+ * @sk:		the socket
+ *
+ * What sends by other means (TLS, MPTCP, sockmap) would copy.
+ */
+bool net_devmem_iobuf_sk_ok(const struct sock *sk)
+{
+	if (sk_is_tcp(sk))
+		return READ_ONCE(sk->sk_prot)->sendmsg == tcp_sendmsg;
+	/* without a checksum a packet could be fragmented, which reads it */
+	return sk_is_udp(sk) && !sk->sk_no_check_tx && !udp_get_no_check6_tx(sk);
+}
+
+/**
+ * net_devmem_iobuf_targets - the device that the data of a socket leaves by
+ * @sk:		the socket, connected or bound to a device
+ * @set:	the device is added here
+ *
+ * Context: process context, sleeps.
+ * Return: 0; -EOPNOTSUPP if the socket, or its device, cannot send what has no
+ * page; -ENOTCONN if the device is not known; -ENODEV if it is going away.
+ */
+int net_devmem_iobuf_targets(struct sock *sk, struct dma_iobuf_targets *set)
+{
+	netdevice_tracker tracker;
+	struct net_device *dev;
+	int ret;
+
+	if (!net_devmem_iobuf_sk_ok(sk))
+		return -EOPNOTSUPP;
+	dev = net_iobuf_sk_dev(sk, &tracker);
+	if (!dev)
+		return -ENOTCONN;
+	ret = net_iobuf_add_dev(dev, set);
+	netdev_put(dev, &tracker);
+	return ret;
+}
+
+static int net_iobuf_netdev_event(struct notifier_block *nb,
+				  unsigned long event, void *ptr)
+{
+	struct net_device *dev = netdev_notifier_info_to_dev(ptr);
+	struct net_iobuf_dev *ndev, *tmp;
+
+	/* a move to another netns looks the same, but the device stays */
+	if (event != NETDEV_UNREGISTER ||
+	    dev->reg_state != NETREG_UNREGISTERING)
+		return NOTIFY_DONE;
+
+	mutex_lock(&net_iobuf_lock);
+	list_for_each_entry_safe(ndev, tmp, &net_iobuf_devs, list) {
+		struct dma_iobuf_dev *idev = ndev->idev;
+
+		if (ndev->dev != dev && ndev->vdev != dev)
+			continue;
+		list_del(&ndev->list);
+		dma_iobuf_dev_shutdown(idev);
+		/* may free ndev */
+		dma_iobuf_dev_put(idev);
+	}
+	mutex_unlock(&net_iobuf_lock);
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block net_iobuf_netdev_notifier = {
+	.notifier_call = net_iobuf_netdev_event,
+};
+
+static int __init net_iobuf_init(void)
+{
+	return register_netdevice_notifier(&net_iobuf_netdev_notifier);
+}
+subsys_initcall(net_iobuf_init);
+
+/* ---- sending ---- */
+
+/*
+ * The route's own device is asked, not the socket: TCP sockets pretend to have
+ * SG, and what cannot be read can neither be linearized nor checksummed later.
+ */
+static int net_iobuf_check_dst(const struct dst_entry *dst,
+			       const struct net_device *dev)
+{
+	__be16 proto = dst->ops->family == AF_INET6 ? htons(ETH_P_IPV6) :
+						      htons(ETH_P_IP);
+	netdev_features_t features = READ_ONCE(dev->features);
+
+	if (!(features & NETIF_F_SG) || !can_checksum_protocol(features, proto))
+		return -EOPNOTSUPP;
+	if (dst_xfrm(dst))
+		return -EOPNOTSUPP;
+	return 0;
+}
+
+static struct net_iobuf *net_iobuf_lookup(const struct dma_iobuf *buf,
+					  const struct net_device *dev)
+{
+	unsigned int i, nr = dma_iobuf_nr_att(buf);
+	int ret = -EBADF;
+
+	for (i = 0; i < nr; i++) {
+		const struct dma_iobuf_att *att = buf->att[i];
+		struct net_iobuf *nb;
+
+		if (att->idev->ops != &net_iobuf_dev_ops)
+			continue;
+		ret = -ENODEV;
+		/* pairs with net_iobuf_map() */
+		nb = smp_load_acquire(&att->priv);
+		if (nb && (dev == READ_ONCE(nb->binding.dev) ||
+			   dev == READ_ONCE(nb->binding.vdev)))
+			return nb;
+	}
+	return ERR_PTR(ret);
+}
+
+/**
+ * net_devmem_iobuf_find - the binding for a packet
+ * @from:	the data, of type ITER_DMABUF
+ * @dst:	the route that it takes
+ *
+ * Context: any; the caller keeps @dst and the buffer behind @from, and with the
+ * latter the binding.
+ * Return: the binding; ERR_PTR(-EBADF): no socket is a target of the buffer;
+ * ERR_PTR(-ENODEV): none that leaves by the device of @dst, or the device is
+ * gone; ERR_PTR(-EOPNOTSUPP): the route or the device cannot take it, or not as
+ * it is set up now.
+ */
+struct net_devmem_dmabuf_binding *
+net_devmem_iobuf_find(const struct iov_iter *from, const struct dst_entry *dst)
+{
+	struct dma_iobuf *buf = bvec_dma_win(from->bvec)->buf;
+	struct net_device *dev;
+	struct net_iobuf *nb;
+	int ret;
+
+	rcu_read_lock();
+	dev = dst_dev_rcu(dst);
+	nb = net_iobuf_lookup(buf, dev);
+	if (!IS_ERR(nb)) {
+		ret = net_iobuf_check_dst(dst, dev);
+		if (ret)
+			nb = ERR_PTR(ret);
+		else
+			this_cpu_inc(*nb->att->hits);
+	}
+	rcu_read_unlock();
+	return IS_ERR(nb) ? ERR_CAST(nb) : &nb->binding;
+}
+
+/**
+ * net_devmem_iobuf_get - the binding for a connected TCP socket
+ * @from:	the data, of type ITER_DMABUF
+ * @sk:		the socket, locked and connected
+ *
+ * Return: as net_devmem_iobuf_find(), but with a reference.
+ */
+struct net_devmem_dmabuf_binding *
+net_devmem_iobuf_get(const struct iov_iter *from, struct sock *sk)
+{
+	struct net_devmem_dmabuf_binding *binding;
+	struct dst_entry *dst;
+
+	/* does nothing as long as the route is valid */
+	if (inet_csk(sk)->icsk_af_ops->rebuild_header(sk))
+		return ERR_PTR(-EHOSTUNREACH);
+	dst = __sk_dst_get(sk);
+	if (!dst)
+		return ERR_PTR(-ENODEV);
+	binding = net_devmem_iobuf_find(from, dst);
+	if (!IS_ERR(binding) && !net_devmem_dmabuf_binding_get(binding))
+		return ERR_PTR(-ENODEV);
+	return binding;
+}
+
+/* other than skb_can_coalesce(), also with zerocopy: a frag holds the binding */
+static bool net_iobuf_can_coalesce(const struct sk_buff *skb, int i,
+				   struct net_iov *niov, u32 in)
+{
+	const skb_frag_t *frag;
+
+	if (!i)
+		return false;
+	frag = &skb_shinfo(skb)->frags[i - 1];
+	return skb_frag_netmem(frag) == net_iov_to_netmem(niov) &&
+	       skb_frag_off(frag) + skb_frag_size(frag) == in;
+}
+
+static bool net_iobuf_can_append(const struct sk_buff *skb,
+				 struct net_devmem_dmabuf_binding *binding)
+{
+	const skb_frag_t *frag;
+	struct net_iov *niov;
+	int i = skb_shinfo(skb)->nr_frags;
+
+	if (!i)
+		return true;
+	frag = &skb_shinfo(skb)->frags[i - 1];
+	if (!skb_frag_is_net_iov(frag))
+		return false;
+	niov = netmem_to_net_iov(skb_frag_netmem(frag));
+	return net_is_devmem_iov(niov) &&
+	       net_devmem_iov_binding(niov) == binding;
+}
+
+/* the net_iov at an offset, and how many bytes are contiguous from there */
+static struct net_iov *net_iobuf_at(struct net_iobuf *nb, u64 off, size_t max,
+				    u32 *in, size_t *len)
+{
+	u64 granule = 1ULL << nb->shift;
+	unsigned int idx = off >> nb->shift;
+	struct net_iov *niov = &nb->niov[idx];
+	u64 avail;
+
+	*in = off & (granule - 1);
+	avail = granule - *in;
+	while (avail < max && idx + 1 < nb->nr &&
+	       nb->niov[idx + 1].desc.dma_addr ==
+	       nb->niov[idx].desc.dma_addr + granule) {
+		avail += granule;
+		idx++;
+	}
+	*len = min_t(u64, avail, max);
+	return niov;
+}
+
+/**
+ * net_devmem_iobuf_fill_skb - append device memory to an skb
+ * @skb:	the skb
+ * @from:	the data, of type ITER_DMABUF; advanced
+ * @length:	bytes wanted
+ * @binding:	what net_devmem_iobuf_find() returned for @from
+ *
+ * A frag is as long as the memory is contiguous for the device.
+ *
+ * Return: 0, or -EMSGSIZE if @skb has no room for all of it, or contains other
+ * memory already.
+ */
+int net_devmem_iobuf_fill_skb(struct sk_buff *skb, struct iov_iter *from,
+			      size_t length,
+			      struct net_devmem_dmabuf_binding *binding)
+{
+	struct net_iobuf *nb = container_of(binding, struct net_iobuf, binding);
+	int i = skb_shinfo(skb)->nr_frags;
+
+	/* two bindings never share an skb */
+	if (!net_iobuf_can_append(skb, binding))
+		return -EMSGSIZE;
+
+	while (length && iov_iter_count(from)) {
+		const struct bio_vec *bv = from->bvec;
+		struct net_iov *niov;
+		size_t size;
+		u32 in;
+
+		size = min3(bv->bv_len - from->iov_offset, from->count, length);
+		niov = net_iobuf_at(nb, bvec_dma_win(bv)->base + bv->bv_offset +
+				    from->iov_offset, size, &in, &size);
+		if (net_iobuf_can_coalesce(skb, i, niov, in)) {
+			skb_coalesce_rx_frag(skb, i - 1, size,
+					     PAGE_ALIGN(size));
+		} else {
+			if (i >= NET_IOBUF_MAX_FRAGS)
+				return -EMSGSIZE;
+			net_devmem_get_net_iov(niov);
+			skb_add_rx_frag_netmem(skb, i++,
+					       net_iov_to_netmem(niov), in,
+					       size, PAGE_ALIGN(size));
+		}
+		iov_iter_advance(from, size);
+		length -= size;
+	}
+	return 0;
+}
