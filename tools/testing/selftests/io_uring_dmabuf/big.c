@@ -13,16 +13,12 @@
 
 #define PIECE	(2 * MiB)
 #define VIEW	(2 * PIECE)	/* own memory around an offset */
-/*
- * What the other pieces repeat. Not smaller: without an IOMMU, DMA-API debug
- * takes the same memory mapped more than eight times for a leak.
- */
-#define FILL	(1 * GiB)
 
 struct big {
 	struct uring ring;
 	int disk;
 	int fill, own;		/* memfds */
+	__u64 fill_size;	/* what the other pieces repeat */
 	char *fill_map, *own_map;
 	int fd;			/* the dma-buf */
 	__u64 size;
@@ -39,14 +35,19 @@ static int big_create(struct big *b, __u64 size)
 	struct udmabuf_create_item *items = calloc(nr, sizeof(*items));
 
 	b->size = size;
-	b->fill = memfd_sealed(FILL, &b->fill_map);
+	/*
+	 * Without an IOMMU, DMA-API debug takes the same memory mapped more than
+	 * eight times for a leak.
+	 */
+	b->fill_size = lab_is("LAB_IOMMU", "off") ? 1 * GiB : PIECE;
+	b->fill = memfd_sealed(b->fill_size, &b->fill_map);
 	b->own = memfd_sealed(NR_BORDERS * VIEW, &b->own_map);
 	if (b->fill < 0 || b->own < 0)
 		return -ENOMEM;
 	for (__u32 i = 0; i < nr; i++)
 		items[i] = (struct udmabuf_create_item) {
 			.memfd = b->fill, .size = PIECE,
-			.offset = (__u64)i * PIECE % FILL,
+			.offset = (__u64)i * PIECE % b->fill_size,
 		};
 	for (int i = 0; i < NR_BORDERS; i++) {
 		__u32 at = borders[i] / PIECE;
@@ -66,7 +67,7 @@ static int big_create(struct big *b, __u64 size)
 static void big_destroy(struct big *b)
 {
 	uring_exit(&b->ring);
-	munmap(b->fill_map, FILL);
+	munmap(b->fill_map, b->fill_size);
 	munmap(b->own_map, NR_BORDERS * VIEW);
 	close(b->fill);
 	close(b->own);
