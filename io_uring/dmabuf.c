@@ -18,6 +18,7 @@
 #include <linux/io_uring.h>
 #include <linux/io_uring/cmd.h>
 #include <linux/dma-iobuf.h>
+#include <linux/iosys-map.h>
 
 #include <uapi/linux/io_uring.h>
 #include <uapi/linux/io_uring/query.h>
@@ -27,16 +28,6 @@
 #include "regbuf.h"
 #include "dmabuf.h"
 #include "uring_cmd.h"
-
-/* &struct io_mapped_ubuf.priv, shared by clones of the buffer */
-struct io_dmabuf {
-	struct dma_iobuf	*buf;
-	u64			off;		/* of the buffer in the dma-buf */
-	u32			flags;		/* IO_REGBUF_DMABUF_* */
-	/* RLIMIT_MEMLOCK charge: pinned memory and mapping tables */
-	struct user_struct	*user;
-	atomic_long_t		acct_pages;
-};
 
 /* ---- registration ---- */
 
@@ -62,6 +53,8 @@ static void io_dmabuf_unaccount(struct io_dmabuf *idb, unsigned long nr_pages)
 
 static void io_dmabuf_free(struct io_dmabuf *idb)
 {
+	if (!iosys_map_is_null(&idb->vmap))
+		dma_buf_vunmap_unlocked(idb->buf->dmabuf, &idb->vmap);
 	if (idb->buf)
 		dma_iobuf_put(idb->buf);
 	io_dmabuf_unaccount(idb, atomic_long_read(&idb->acct_pages));
@@ -89,10 +82,12 @@ static unsigned long io_dmabuf_table_pages(struct dma_iobuf *buf)
 	return pages;
 }
 
-static int io_dmabuf_add_target(int fd, struct dma_iobuf_targets *set)
+static int io_dmabuf_add_target(int fd, bool copy_ok,
+				struct dma_iobuf_targets *set)
 {
 	CLASS(fd, f)(fd);
 	umode_t mode;
+	int ret;
 
 	if (fd_empty(f))
 		return -EBADF;
@@ -102,11 +97,15 @@ static int io_dmabuf_add_target(int fd, struct dma_iobuf_targets *set)
 	if ((S_ISBLK(mode) || S_ISREG(mode)) &&
 	    !(fd_file(f)->f_flags & O_DIRECT))
 		return -EINVAL;
-	return dma_iobuf_targets_of(fd_file(f), set);
+	ret = dma_iobuf_targets_of(fd_file(f), set);
+	/* no device, or none yet: sends to this socket are copied */
+	if (copy_ok && S_ISSOCK(mode) && (ret == -EOPNOTSUPP || ret == -ENOTCONN))
+		ret = 0;
+	return ret;
 }
 
 static int io_dmabuf_targets(const struct io_uring_regbuf_desc *desc,
-			     struct dma_iobuf_targets *set)
+			     bool copy_ok, struct dma_iobuf_targets *set)
 {
 	__s32 __user *fds = u64_to_user_ptr(desc->targets);
 	unsigned int i;
@@ -114,13 +113,13 @@ static int io_dmabuf_targets(const struct io_uring_regbuf_desc *desc,
 
 	/* -1 is fine as long as there are others */
 	if (desc->target_fd != -1 || !desc->nr_targets)
-		ret = io_dmabuf_add_target(desc->target_fd, set);
+		ret = io_dmabuf_add_target(desc->target_fd, copy_ok, set);
 	for (i = 0; i < desc->nr_targets && !ret; i++) {
 		__s32 fd;
 
 		if (get_user(fd, &fds[i]))
 			return -EFAULT;
-		ret = io_dmabuf_add_target(fd, set);
+		ret = io_dmabuf_add_target(fd, copy_ok, set);
 	}
 	return ret;
 }
@@ -166,6 +165,22 @@ static int io_dmabuf_direction(struct file *file, u32 flags)
 	return -EACCES;
 }
 
+/*
+ * Once for a buffer, however many of its attachments are pinned: 1 if it is
+ * charged now, 0 if it was, or -errno.
+ */
+static int io_dmabuf_account_pin(struct io_dmabuf *idb, struct dma_buf *dmabuf)
+{
+	int ret;
+
+	if (test_and_set_bit(IO_DMABUF_PINNED, &idb->state))
+		return 0;
+	ret = io_dmabuf_account(idb, dmabuf->size >> PAGE_SHIFT);
+	if (ret)
+		clear_bit(IO_DMABUF_PINNED, &idb->state);
+	return ret ?: 1;
+}
+
 /* everything that may wait for an exporter; no lock is held */
 static int io_dmabuf_create(struct io_dmabuf *idb, struct dma_buf *dmabuf,
 			    const struct io_uring_regbuf_desc *desc, int dir)
@@ -177,15 +192,15 @@ static int io_dmabuf_create(struct io_dmabuf *idb, struct dma_buf *dmabuf,
 
 	if (desc->flags & IO_REGBUF_DMABUF_REQUIRE_P2P)
 		flags |= DMA_IOBUF_REQUIRE_P2P;
-	if (desc->flags & IO_REGBUF_DMABUF_PIN) {
+	if (desc->flags & IO_REGBUF_DMABUF_PIN)
 		flags |= DMA_IOBUF_PIN;
-		ret = io_dmabuf_account(idb, dmabuf->size >> PAGE_SHIFT);
-		if (ret)
-			return ret;
-	}
 
-	ret = io_dmabuf_targets(desc, &set);
-	if (!ret) {
+	ret = io_dmabuf_targets(desc, desc->flags & IO_REGBUF_DMABUF_COPY_OK,
+				&set);
+	if (!ret && (flags & DMA_IOBUF_PIN || dma_iobuf_targets_pin(&set)))
+		ret = io_dmabuf_account_pin(idb, dmabuf);
+	if (ret >= 0) {
+		ret = 0;
 		buf = dma_iobuf_create(dmabuf, &set, dir, flags);
 		if (IS_ERR(buf))
 			ret = PTR_ERR(buf);
@@ -285,6 +300,7 @@ struct io_rsrc_node *io_dmabuf_register(struct io_ring_ctx *ctx,
 	idb = kzalloc_obj(*idb, GFP_KERNEL_ACCOUNT);
 	if (!idb)
 		goto out_put;
+	mutex_init(&idb->vmap_lock);
 	idb->off = desc->dmabuf_off;
 	idb->flags = desc->flags;
 	if (ctx->user)
@@ -316,7 +332,7 @@ int io_dmabuf_extend(struct io_ring_ctx *ctx,
 	struct dma_iobuf_targets set = { };
 	unsigned long pages, used;
 	struct io_dmabuf *idb;
-	int ret;
+	int ret, pinned = 0;
 
 	lockdep_assert_held(&ctx->uring_lock);
 
@@ -332,7 +348,7 @@ int io_dmabuf_extend(struct io_ring_ctx *ctx,
 
 	/* a table per target fd, as large as those that are there on average */
 	used = DIV_ROUND_UP(io_dmabuf_table_pages(idb->buf),
-			    dma_iobuf_nr_att(idb->buf));
+			    max(dma_iobuf_nr_att(idb->buf), 1U));
 	pages = used * (desc->nr_targets + (desc->target_fd != -1));
 	ret = io_dmabuf_account(idb, pages);
 	if (ret)
@@ -340,9 +356,18 @@ int io_dmabuf_extend(struct io_ring_ctx *ctx,
 
 	old->refs++;
 	mutex_unlock(&ctx->uring_lock);
-	ret = io_dmabuf_targets(desc, &set);
-	if (!ret)
+	ret = io_dmabuf_targets(desc, idb->flags & IO_REGBUF_DMABUF_COPY_OK,
+				&set);
+	if (!ret && dma_iobuf_targets_pin(&set)) {
+		pinned = io_dmabuf_account_pin(idb, idb->buf->dmabuf);
+		ret = pinned;
+	}
+	if (ret >= 0)
 		ret = dma_iobuf_add_targets(idb->buf, &set);
+	if (ret < 0 && pinned > 0) {
+		clear_bit(IO_DMABUF_PINNED, &idb->state);
+		io_dmabuf_unaccount(idb, idb->buf->dmabuf->size >> PAGE_SHIFT);
+	}
 	dma_iobuf_targets_put(&set);
 	mutex_lock(&ctx->uring_lock);
 	/* targets that were there already, or all of them, cost nothing */
@@ -489,9 +514,15 @@ int io_dmabuf_query(struct io_mapped_ubuf *imu,
 	BUILD_BUG_ON(IO_REGBUF_MAP_DEAD != (int)DMA_IOBUF_KIND_DEAD);
 	BUILD_BUG_ON(sizeof(q->device) != sizeof(info.dev_name));
 
-	if (q->target >= nr)
-		return -EINVAL;
-	dma_iobuf_get_info(idb->buf, array_index_nospec(q->target, nr), &info);
+	if (!nr && !q->target) {
+		/* registered for sockets that only copy */
+		memset(&info, 0, sizeof(info));
+	} else {
+		if (q->target >= nr)
+			return -EINVAL;
+		dma_iobuf_get_info(idb->buf, array_index_nospec(q->target, nr),
+				   &info);
+	}
 	q->nr_targets = nr;
 	q->type = IO_REGBUF_TYPE_DMABUF;
 	q->flags = idb->flags;
@@ -508,6 +539,7 @@ int io_dmabuf_query(struct io_mapped_ubuf *imu,
 	q->hits = info.hits;
 	q->maps = info.maps;
 	q->invalidations = info.invals;
+	q->copied_bytes = atomic64_read(&idb->copied);
 	memcpy(q->device, info.dev_name, sizeof(q->device));
 	return 0;
 }
@@ -529,4 +561,7 @@ void io_dmabuf_show_fdinfo(struct io_mapped_ubuf *imu, struct seq_file *m)
 			   info.invals);
 		cond_resched();
 	}
+	if (idb->flags & IO_REGBUF_DMABUF_COPY_OK)
+		seq_printf(m, "       dmabuf: copied:%lld\n",
+			   atomic64_read(&idb->copied));
 }

@@ -3,12 +3,46 @@
 #define IOU_DMABUF_H
 
 #include <linux/io_uring_types.h>
+#include <linux/iosys-map.h>
+#include <linux/mutex.h>
 
+struct dma_iobuf;
+struct io_async_msghdr;
 struct io_mapped_ubuf;
 struct io_rsrc_node;
 struct io_uring_query_regbuf_map;
 struct io_uring_regbuf_desc;
 struct seq_file;
+struct socket;
+
+/* bits of &struct io_dmabuf.state */
+enum {
+	IO_DMABUF_PINNED,	/* its memory is charged */
+};
+
+/**
+ * struct io_dmabuf - &struct io_mapped_ubuf.priv, shared by clones of the buffer
+ * @buf:	the dma-buf and its attachments
+ * @off:	of the buffer in the dma-buf in bytes
+ * @flags:	IO_REGBUF_DMABUF_*
+ * @state:	IO_DMABUF_*
+ * @user:	who is charged (RLIMIT_MEMLOCK) for pinned memory and tables
+ * @acct_pages:	how much
+ * @vmap_lock:	protects making @vmap
+ * @vmap:	the dma-buf for the CPU, from the first send that is copied on
+ * @copied:	bytes of payload that were sent by copying them
+ */
+struct io_dmabuf {
+	struct dma_iobuf	*buf;
+	u64			off;
+	u32			flags;
+	unsigned long		state;
+	struct user_struct	*user;
+	atomic_long_t		acct_pages;
+	struct mutex		vmap_lock;	/* vmap */
+	struct iosys_map	vmap;
+	atomic64_t		copied;
+};
 
 struct io_rsrc_node *io_dmabuf_register(struct io_ring_ctx *ctx,
 					const struct io_uring_regbuf_desc *desc);
@@ -43,6 +77,27 @@ static inline int io_dmabuf_no_data(struct io_kiocb *req, int ret)
 static inline void io_dmabuf_show_fdinfo(struct io_mapped_ubuf *imu,
 					 struct seq_file *m)
 {
+}
+#endif
+
+#if defined(CONFIG_DMA_SHARED_BUFFER) && defined(CONFIG_NET)
+bool io_dmabuf_may_copy(struct io_kiocb *req, unsigned int issue_flags);
+int io_dmabuf_send(struct io_kiocb *req, struct socket *sock,
+		   struct io_async_msghdr *kmsg, unsigned int msg_flags,
+		   unsigned int issue_flags);
+#else
+static inline bool io_dmabuf_may_copy(struct io_kiocb *req,
+				      unsigned int issue_flags)
+{
+	return false;
+}
+
+static inline int io_dmabuf_send(struct io_kiocb *req, struct socket *sock,
+				 struct io_async_msghdr *kmsg,
+				 unsigned int msg_flags,
+				 unsigned int issue_flags)
+{
+	return -EOPNOTSUPP;
 }
 #endif
 

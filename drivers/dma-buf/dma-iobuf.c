@@ -50,6 +50,8 @@ static void dma_iobuf_att_unmap(struct dma_iobuf_att *att, void *next)
 	if (IS_ERR_OR_NULL(map))
 		return;
 
+	if (att->idev->ops)
+		att->idev->ops->unmap(att);
 	percpu_ref_kill(&map->ref);
 	while (!wait_for_completion_timeout(&map->idle, 60 * HZ))
 		dev_warn(att->idev->dev,
@@ -67,6 +69,8 @@ static void dma_iobuf_invalidate(struct dma_buf_attachment *attach)
 	if (IS_ERR_OR_NULL(rcu_access_pointer(att->map)))
 		return;
 	WRITE_ONCE(att->nr_invals, att->nr_invals + 1);
+	if (att->idev->ops)
+		WRITE_ONCE(att->revoked, true);
 	dma_iobuf_att_unmap(att, NULL);
 }
 
@@ -194,11 +198,19 @@ again:
 		ret = PTR_ERR(map);
 		goto unmap;
 	}
+	if (att->idev->ops) {
+		ret = att->idev->ops->map(att, map);
+		if (ret)
+			goto free;
+	}
 	WRITE_ONCE(att->nr_maps, att->nr_maps + 1);
 	rcu_assign_pointer(att->map, map);
 unlock:
 	dma_resv_unlock(resv);
 	return ret;
+free:
+	percpu_ref_exit(&map->ref);
+	kvfree(map);
 unmap:
 	dma_buf_unmap_attachment(att->attach, sgt, att->dir);
 	goto unlock;
@@ -230,10 +242,16 @@ static void dma_iobuf_att_free_rcu(struct rcu_head *rcu)
 	kfree(att);
 }
 
-static void dma_iobuf_att_release(struct kref *ref)
+/**
+ * dma_iobuf_att_free - nothing uses an attachment any more
+ * @att:	the attachment
+ *
+ * Called by &dma_iobuf_dev_ops.release, or by what that has started.
+ *
+ * Context: process context, sleeps.
+ */
+void dma_iobuf_att_free(struct dma_iobuf_att *att)
 {
-	struct dma_iobuf_att *att = container_of(ref, struct dma_iobuf_att, ref);
-
 	dma_iobuf_att_shutdown(att);
 	mutex_lock(&att->idev->lock);
 	list_del(&att->dev_node);
@@ -241,6 +259,16 @@ static void dma_iobuf_att_release(struct kref *ref)
 	dma_iobuf_dev_put(att->idev);
 	dma_buf_put(att->dmabuf);
 	call_rcu(&att->rcu, dma_iobuf_att_free_rcu);
+}
+
+static void dma_iobuf_att_release(struct kref *ref)
+{
+	struct dma_iobuf_att *att = container_of(ref, struct dma_iobuf_att, ref);
+
+	if (att->idev->ops)
+		att->idev->ops->release(att);
+	else
+		dma_iobuf_att_free(att);
 }
 
 static void dma_iobuf_att_put(struct dma_iobuf_att *att)
@@ -271,6 +299,12 @@ static int dma_iobuf_att_attach(struct dma_iobuf_att *att)
 	return 0;
 }
 
+static unsigned int dma_iobuf_att_flags(const struct dma_iobuf_dev *idev,
+					const struct dma_iobuf *buf)
+{
+	return buf->flags | (idev->ops ? idev->ops->flags : 0);
+}
+
 static struct dma_iobuf_att *dma_iobuf_att_find(struct dma_iobuf_dev *idev,
 						const struct dma_iobuf *buf)
 {
@@ -279,7 +313,9 @@ static struct dma_iobuf_att *dma_iobuf_att_find(struct dma_iobuf_dev *idev,
 	lockdep_assert_held(&idev->lock);
 	list_for_each_entry(att, &idev->atts, dev_node)
 		if (att->dmabuf == buf->dmabuf && att->dir == buf->dir &&
-		    att->flags == buf->flags && kref_get_unless_zero(&att->ref))
+		    att->flags == dma_iobuf_att_flags(idev, buf) &&
+		    !READ_ONCE(att->revoked) &&
+		    kref_get_unless_zero(&att->ref))
 			return att;
 	return NULL;
 }
@@ -301,7 +337,7 @@ static struct dma_iobuf_att *dma_iobuf_att_alloc(struct dma_iobuf_dev *idev,
 	att->idev = idev;
 	att->dmabuf = buf->dmabuf;
 	att->dir = buf->dir;
-	att->flags = buf->flags;
+	att->flags = dma_iobuf_att_flags(idev, buf);
 	return att;
 }
 
@@ -384,6 +420,8 @@ static void dma_iobuf_dev_release(struct kref *ref)
 {
 	struct dma_iobuf_dev *idev = container_of(ref, struct dma_iobuf_dev, ref);
 
+	if (idev->ops)
+		idev->ops->free(idev);
 	put_device(idev->dev);
 	kfree(idev);
 }
@@ -477,6 +515,23 @@ int dma_iobuf_targets_of(struct file *file, struct dma_iobuf_targets *set)
 	if (!file->f_op->dma_targets)
 		return -EOPNOTSUPP;
 	return file->f_op->dma_targets(file, set);
+}
+
+/**
+ * dma_iobuf_targets_pin - whether a device needs pinned memory
+ * @set:	the devices
+ *
+ * Context: any.
+ */
+bool dma_iobuf_targets_pin(const struct dma_iobuf_targets *set)
+{
+	unsigned int i;
+
+	for (i = 0; i < set->nr; i++)
+		if (set->dev[i]->ops &&
+		    set->dev[i]->ops->flags & DMA_IOBUF_PIN)
+			return true;
+	return false;
 }
 
 static bool dma_iobuf_targets_has(const struct dma_iobuf_targets *set,
@@ -574,7 +629,7 @@ void dma_iobuf_put(struct dma_iobuf *buf)
 /**
  * dma_iobuf_create - make a dma-buf a buffer for I/O to a set of devices
  * @dmabuf:	the memory; a reference is taken
- * @set:	the devices, at least one
+ * @set:	the devices; may be empty, for a buffer that is only copied
  * @dir:	what the devices may do with the memory
  * @flags:	DMA_IOBUF_*
  *
@@ -596,7 +651,7 @@ struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 	unsigned int nr_win, i;
 	int ret;
 
-	if (!set->nr || !dmabuf->size)
+	if (!dmabuf->size)
 		return ERR_PTR(-EINVAL);
 	nr_win = DIV_ROUND_UP_ULL(dmabuf->size, DMA_IOBUF_WIN_SIZE);
 	buf = kvzalloc_flex(*buf, win, nr_win, GFP_KERNEL_ACCOUNT);
@@ -688,7 +743,8 @@ void dma_iobuf_get_info(struct dma_iobuf *buf, unsigned int idx,
 		info->kind = map->kind;
 		info->granule = 1ULL << map->shift;
 		info->entries = map->nr - 1;
-		info->table_bytes = struct_size(map, addr, map->nr);
+		info->table_bytes = struct_size(map, addr, map->nr) +
+				    att->priv_bytes;
 	}
 	rcu_read_unlock();
 

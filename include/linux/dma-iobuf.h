@@ -39,6 +39,33 @@ struct file;
 #define DMA_IOBUF_PIN		(1U << 0)	/* exporter must not move it */
 #define DMA_IOBUF_REQUIRE_P2P	(1U << 1)	/* fail unless peer-to-peer */
 
+struct dma_iobuf_att;
+struct dma_iobuf_dev;
+struct dma_iobuf_map;
+
+/**
+ * struct dma_iobuf_dev_ops - for devices whose mappings cannot be waited for
+ * @flags:	DMA_IOBUF_* that every attachment needs
+ * @map:	a mapping was made; under the reservation lock. An error ends
+ *		the mapping.
+ * @unmap:	the mapping is about to end; under the reservation lock. The
+ *		device has to be through with it.
+ * @release:	no buffer uses the attachment any more. To be followed by
+ *		dma_iobuf_att_free(), at once or later.
+ * @free:	the device is freed
+ *
+ * A drive takes a reference to a mapping for each command, and needs none of
+ * this.
+ */
+struct dma_iobuf_dev_ops {
+	unsigned int	flags;
+	int		(*map)(struct dma_iobuf_att *att,
+			       const struct dma_iobuf_map *map);
+	void		(*unmap)(struct dma_iobuf_att *att);
+	void		(*release)(struct dma_iobuf_att *att);
+	void		(*free)(struct dma_iobuf_dev *idev);
+};
+
 /**
  * struct dma_iobuf_dev - a leaf device that can be the target of dma_iobuf I/O
  * @dev:	the device that does the DMA
@@ -46,6 +73,8 @@ struct file;
  * @lock:	protects @atts and @dead; taken before a reservation lock
  * @atts:	attachments to @dev, &struct dma_iobuf_att.dev_node
  * @dead:	dma_iobuf_dev_shutdown() was called
+ * @ops:	NULL for devices that take references to mappings
+ * @priv:	for @ops
  */
 struct dma_iobuf_dev {
 	struct device		*dev;
@@ -53,6 +82,8 @@ struct dma_iobuf_dev {
 	struct mutex		lock;		/* atts, dead */
 	struct list_head	atts;
 	bool			dead;
+	const struct dma_iobuf_dev_ops *ops;
+	void			*priv;
 };
 
 /**
@@ -110,10 +141,13 @@ struct dma_iobuf_map {
  * @dir:	what the device may do with the memory
  * @flags:	DMA_IOBUF_*
  * @pinned:	dma_buf_pin() was done
+ * @revoked:	the exporter took it away and @idev has ops: not to be used again
  * @nr_maps:	mappings made so far; under the reservation lock
  * @nr_invals:	mappings the exporter took away; under the reservation lock
  * @lock:	serialises shutdown; taken before the reservation lock
  * @dev_node:	in &struct dma_iobuf_dev.atts
+ * @priv:	for &struct dma_iobuf_dev.ops
+ * @priv_bytes:	memory that @priv takes
  * @rcu:	drivers look at @map without a reference
  */
 struct dma_iobuf_att {
@@ -126,10 +160,13 @@ struct dma_iobuf_att {
 	enum dma_data_direction	dir;
 	unsigned int		flags;
 	bool			pinned;
+	bool			revoked;
 	u64			nr_maps;
 	u64			nr_invals;
 	struct mutex		lock;		/* attach */
 	struct list_head	dev_node;
+	void			*priv;
+	size_t			priv_bytes;
 	struct rcu_head		rcu;
 };
 
@@ -219,10 +256,12 @@ int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool nowait);
 struct dma_iobuf_dev *dma_iobuf_dev_create(struct device *dev);
 void dma_iobuf_dev_put(struct dma_iobuf_dev *idev);
 void dma_iobuf_dev_shutdown(struct dma_iobuf_dev *idev);
+void dma_iobuf_att_free(struct dma_iobuf_att *att);
 
 int dma_iobuf_targets_add(struct dma_iobuf_targets *set,
 			  struct dma_iobuf_dev *idev);
 void dma_iobuf_targets_put(struct dma_iobuf_targets *set);
+bool dma_iobuf_targets_pin(const struct dma_iobuf_targets *set);
 int dma_iobuf_targets_of(struct file *file, struct dma_iobuf_targets *set);
 
 struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,

@@ -41,7 +41,8 @@
  * @idev:	what attachments belong to
  * @dev:	device that does the DMA
  * @vdev:	device without DMA of its own on top of it that routes name, or
- *		NULL; compared only
+ *		NULL: there is none, or it is gone; compared only
+ * @virt:	there is or was a @vdev
  *
  * Freed with the last attachment to @idev. @dev and @vdev are valid while it is
  * on the list.
@@ -51,6 +52,7 @@ struct net_iobuf_dev {
 	struct dma_iobuf_dev	*idev;
 	struct net_device	*dev;
 	struct net_device	*vdev;
+	bool			virt;
 };
 
 /**
@@ -235,7 +237,8 @@ static struct dma_iobuf_dev *net_iobuf_dev_get(struct net_device *dev,
 
 	lockdep_assert_held(&net_iobuf_lock);
 	list_for_each_entry(ndev, &net_iobuf_devs, list)
-		if (ndev->dev == dev && ndev->vdev == vdev)
+		if (ndev->dev == dev && ndev->vdev == vdev &&
+		    ndev->virt == !!vdev)
 			return ndev->idev;
 
 	dma_dev = netdev_queue_get_dma_dev(dev, 0, NETDEV_QUEUE_TYPE_TX);
@@ -246,6 +249,7 @@ static struct dma_iobuf_dev *net_iobuf_dev_get(struct net_device *dev,
 		return ERR_PTR(-ENOMEM);
 	ndev->dev = dev;
 	ndev->vdev = vdev;
+	ndev->virt = vdev;
 	ndev->idev = dma_iobuf_dev_create(dma_dev);
 	if (!ndev->idev) {
 		kfree(ndev);
@@ -375,7 +379,10 @@ static int net_iobuf_netdev_event(struct notifier_block *nb,
 	list_for_each_entry_safe(ndev, tmp, &net_iobuf_devs, list) {
 		struct dma_iobuf_dev *idev = ndev->idev;
 
-		if (ndev->dev != dev && ndev->vdev != dev)
+		/* what it sent may be in the rings of @ndev->dev: only no more */
+		if (ndev->vdev == dev)
+			WRITE_ONCE(ndev->vdev, NULL);
+		if (ndev->dev != dev)
 			continue;
 		list_del(&ndev->list);
 		dma_iobuf_dev_shutdown(idev);
@@ -403,17 +410,35 @@ subsys_initcall(net_iobuf_init);
  * SG, and what cannot be read can neither be linearized nor checksummed later.
  */
 static int net_iobuf_check_dst(const struct dst_entry *dst,
-			       const struct net_device *dev)
+			       const struct net_device *dev,
+			       const struct net_device *phys)
 {
 	__be16 proto = dst->ops->family == AF_INET6 ? htons(ETH_P_IPV6) :
 						      htons(ETH_P_IP);
 	netdev_features_t features = READ_ONCE(dev->features);
 
+	if (!phys)
+		return -ENODEV;
+	if (!(features & NETIF_F_SG) || !can_checksum_protocol(features, proto))
+		return -EOPNOTSUPP;
+	features = READ_ONCE(phys->features);
 	if (!(features & NETIF_F_SG) || !can_checksum_protocol(features, proto))
 		return -EOPNOTSUPP;
 	if (dst_xfrm(dst))
 		return -EOPNOTSUPP;
 	return 0;
+}
+
+/* does a route by @dev end at the device that @nb is mapped for */
+static bool net_iobuf_leaves_by(const struct net_iobuf *nb,
+				const struct net_device *dev)
+{
+	const struct net_iobuf_dev *ndev = nb->att->idev->priv;
+
+	if (dev == READ_ONCE(nb->binding.dev))
+		return true;
+	return dev == READ_ONCE(nb->binding.vdev) &&
+	       dev == READ_ONCE(ndev->vdev);
 }
 
 static struct net_iobuf *net_iobuf_lookup(const struct dma_iobuf *buf,
@@ -431,8 +456,7 @@ static struct net_iobuf *net_iobuf_lookup(const struct dma_iobuf *buf,
 		ret = -ENODEV;
 		/* pairs with net_iobuf_map() */
 		nb = smp_load_acquire(&att->priv);
-		if (nb && (dev == READ_ONCE(nb->binding.dev) ||
-			   dev == READ_ONCE(nb->binding.vdev)))
+		if (nb && net_iobuf_leaves_by(nb, dev))
 			return nb;
 	}
 	return ERR_PTR(ret);
@@ -462,7 +486,7 @@ net_devmem_iobuf_find(const struct iov_iter *from, const struct dst_entry *dst)
 	dev = dst_dev_rcu(dst);
 	nb = net_iobuf_lookup(buf, dev);
 	if (!IS_ERR(nb)) {
-		ret = net_iobuf_check_dst(dst, dev);
+		ret = net_iobuf_check_dst(dst, dev, READ_ONCE(nb->binding.dev));
 		if (ret)
 			nb = ERR_PTR(ret);
 		else
@@ -527,6 +551,27 @@ static bool net_iobuf_can_append(const struct sk_buff *skb,
 	       net_devmem_iov_binding(niov) == binding;
 }
 
+/*
+ * TCP begins another skb, UDP cannot. A datagram (these have an owner here) that
+ * is larger than the MTU will be segmented, so that its packets have fewer.
+ */
+static unsigned int net_iobuf_max_frags(const struct net_iobuf *nb,
+					const struct sk_buff *skb,
+					size_t length)
+{
+	unsigned int max = NET_IOBUF_MAX_FRAGS;
+	const struct net_device *dev;
+
+	if (!skb->sk)
+		return max;
+	rcu_read_lock();
+	dev = READ_ONCE(nb->binding.dev);
+	if (dev && skb->len + length > READ_ONCE(dev->mtu))
+		max = MAX_SKB_FRAGS;
+	rcu_read_unlock();
+	return max;
+}
+
 /* the net_iov at an offset, and how many bytes are contiguous from there */
 static struct net_iov *net_iobuf_at(struct net_iobuf *nb, u64 off, size_t max,
 				    u32 *in, size_t *len)
@@ -565,11 +610,12 @@ int net_devmem_iobuf_fill_skb(struct sk_buff *skb, struct iov_iter *from,
 			      struct net_devmem_dmabuf_binding *binding)
 {
 	struct net_iobuf *nb = container_of(binding, struct net_iobuf, binding);
-	int i = skb_shinfo(skb)->nr_frags;
+	int i = skb_shinfo(skb)->nr_frags, max;
 
 	/* two bindings never share an skb */
 	if (!net_iobuf_can_append(skb, binding))
 		return -EMSGSIZE;
+	max = net_iobuf_max_frags(nb, skb, length);
 
 	while (length && iov_iter_count(from)) {
 		const struct bio_vec *bv = from->bvec;
@@ -584,7 +630,7 @@ int net_devmem_iobuf_fill_skb(struct sk_buff *skb, struct iov_iter *from,
 			skb_coalesce_rx_frag(skb, i - 1, size,
 					     PAGE_ALIGN(size));
 		} else {
-			if (i >= NET_IOBUF_MAX_FRAGS)
+			if (i >= max)
 				return -EMSGSIZE;
 			net_devmem_get_net_iov(niov);
 			skb_add_rx_frag_netmem(skb, i++,
