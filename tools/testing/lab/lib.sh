@@ -23,8 +23,17 @@ clock() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
 
 # Numbered patches in order; none yet is fine.
 series() {
+	local - p g
+
+	set -f
 	[ -f "$TOP/patches/series" ] || return 0
-	sed 's/#.*//; s/[[:space:]]*$//; /^$/d' "$TOP/patches/series"
+	sed 's/#.*//; s/[[:space:]]*$//; /^$/d' "$TOP/patches/series" | while read -r p; do
+		for g in ${LAB_WITHOUT:-}; do
+			# shellcheck disable=SC2254  # a pattern
+			case $p in $g) continue 2 ;; esac
+		done
+		say "$p"
+	done
 }
 
 # Files of ours that go into the kernel tree as they are: everything below a

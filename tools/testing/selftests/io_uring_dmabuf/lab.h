@@ -20,6 +20,9 @@
  * LAB_IOMMU			strict, lazy or off
  * LAB_TOPO			switch or bridge
  * LAB_KERNEL			plain, debug or stock
+ * LAB_NET_E1000E		network interface that tests may set up as they like;
+ *				also LAB_NET_VMXNET3 and LAB_NET_IGB
+ * LAB_NET_E1000E_PEER		the one at the other end of its cable, and so on
  */
 const char *lab_env(const char *name);		/* NULL when unset or empty */
 bool lab_is(const char *name, const char *value);

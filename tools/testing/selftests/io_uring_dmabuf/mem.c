@@ -155,13 +155,13 @@ static int udmabuf_create(__u64 size, int memfd, bool split)
 	return fd;
 }
 
-static int heap_alloc(__u64 size)
+static int heap_alloc(const char *heap, __u64 size)
 {
 	struct dma_heap_allocation_data data = {
 		.len = size,
 		.fd_flags = O_RDWR | O_CLOEXEC,
 	};
-	int dev = open("/dev/dma_heap/system", O_RDWR | O_CLOEXEC);
+	int dev = open(heap, O_RDWR | O_CLOEXEC);
 	int ret;
 
 	if (dev < 0)
@@ -219,7 +219,7 @@ bool mem_is_bar(const struct mem *m)
 const char *mem_kind_name(enum mem_kind kind)
 {
 	static const char *const names[] = {
-		"udmabuf", "udmabuf-4k", "system-heap", "bar", "bar-4k",
+		"udmabuf", "udmabuf-4k", "system-heap", "cma-heap", "bar", "bar-4k",
 		"bar-64k", "bar-system",
 	};
 
@@ -261,7 +261,10 @@ int mem_create(struct mem *m, enum mem_kind kind, __u64 size)
 	case MEM_UDMABUF_4K:
 		return mem_create_udmabuf(m, kind == MEM_UDMABUF_4K);
 	case MEM_HEAP:
-		m->fd = heap_alloc(size);
+		m->fd = heap_alloc("/dev/dma_heap/system", size);
+		return m->fd < 0 ? m->fd : mem_map(m);
+	case MEM_CMA:
+		m->fd = heap_alloc("/dev/dma_heap/default_cma_region", size);
 		return m->fd < 0 ? m->fd : mem_map(m);
 	case MEM_BAR:
 		return mem_create_bar(m, size, 0, 0);

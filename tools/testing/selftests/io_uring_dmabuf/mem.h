@@ -21,6 +21,7 @@ enum mem_kind {
 	MEM_UDMABUF,		/* one memfd, as it comes */
 	MEM_UDMABUF_4K,		/* its pages in an order without neighbours */
 	MEM_HEAP,		/* system heap */
+	MEM_CMA,		/* CMA heap: physically contiguous */
 	MEM_BAR,		/* PCI memory, contiguous */
 	MEM_BAR_4K,		/* PCI memory in shuffled 4 KiB pieces */
 	MEM_BAR_64K,

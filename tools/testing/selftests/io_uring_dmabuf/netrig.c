@@ -1,0 +1,698 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+
+#include "netrig.h"
+
+#define TRY_MS		300		/* for one connect() to a link that starts */
+
+static const char *const card_names[CARD_NONE] = { "E1000E", "VMXNET3", "IGB" };
+
+unsigned int net_patience(void)
+{
+	return lab_scale(20000, 60000);
+}
+
+static double deadline(void)
+{
+	return lab_now() + net_patience() / 1000.0;
+}
+
+/* --- namespaces and programs --- */
+
+static int ns_open(void)
+{
+	int fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static int ns_enter(int fd)
+{
+	return setns(fd, CLONE_NEWNET) ? -errno : 0;
+}
+
+/*
+ * QEMU 7.2 cuts large packets into fragments, not into segments, and what this
+ * takes for a sign of fragments that were lost would be a packet that is
+ */
+static void take_all_fragments(void)
+{
+	int fd = open("/proc/sys/net/ipv4/ipfrag_max_dist", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, "0", 1) != 1)
+		perror("ipfrag_max_dist");
+	close(fd);
+}
+
+/* Who makes a netns is in it: so let somebody else do it */
+static void *ns_make(void *arg)
+{
+	int *fd = arg;
+
+	*fd = unshare(CLONE_NEWNET) ? -errno : ns_open();
+	if (*fd >= 0)
+		take_all_fragments();
+	return NULL;
+}
+
+int net_ns_new(void)
+{
+	pthread_t thread;
+	int ret, fd;
+
+	ret = -pthread_create(&thread, NULL, ns_make, &fd);
+	if (ret)
+		return ret;
+	pthread_join(thread, NULL);
+	return fd;
+}
+
+/* Short enough for the pipe: nobody has to read it yet */
+static int text_pipe(const char *text)
+{
+	ssize_t len = strlen(text);
+	int fds[2];
+
+	if (pipe2(fds, O_CLOEXEC))
+		return -errno;
+	if (write(fds[1], text, len) != len) {
+		close(fds[0]);
+		fds[0] = -EIO;
+	}
+	close(fds[1]);
+	return fds[0];
+}
+
+/* A program in the netns @ns, with @in as its input, which it closes */
+static int run(int ns, int in, const char *const argv[])
+{
+	int status;
+	pid_t pid;
+
+	if (in < 0)
+		return in;
+	pid = fork();
+	if (!pid) {
+		dup2(in, STDIN_FILENO);
+		if (!ns_enter(ns))
+			execvp(argv[0], (char *const *)argv);
+		_exit(127);
+	}
+	close(in);
+	if (pid < 0 || waitpid(pid, &status, 0) != pid)
+		return -errno;
+	if (WIFEXITED(status) && !WEXITSTATUS(status))
+		return 0;
+	fprintf(stderr, "# %s failed\n", argv[0]);
+	return -EIO;
+}
+
+/* iproute2's @program does what the lines of @text say, in the netns @ns */
+static int ip_batch(int ns, const char *program, const char *text)
+{
+	const char *const argv[] = { program, "-batch", "-", NULL };
+	int ret = run(ns, text_pipe(text), argv);
+
+	if (ret)
+		fprintf(stderr, "# %s", text);
+	return ret;
+}
+
+int net_ip(int ns, const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	return ip_batch(ns, "ip", text);
+}
+
+/* --- the link --- */
+
+static void copy_dev(struct ifreq *ifr, const char *dev)
+{
+	memset(ifr, 0, sizeof(*ifr));
+	snprintf(ifr->ifr_name, sizeof(ifr->ifr_name), "%s", dev);
+}
+
+static int dev_ioctl(const struct netrig *n, enum net_side side,
+		     unsigned long cmd, struct ifreq *ifr)
+{
+	int sk = net_socket(n, side, AF_INET, SOCK_DGRAM, 0);
+	int ret;
+
+	if (sk < 0)
+		return sk;
+	ret = ioctl(sk, cmd, ifr) ? -errno : 0;
+	close(sk);
+	return ret;
+}
+
+static int dev_ethtool(const struct netrig *n, enum net_side side,
+		       struct ethtool_value *value)
+{
+	struct ifreq ifr;
+
+	copy_dev(&ifr, n->dev[side]);
+	ifr.ifr_data = (void *)value;
+	return dev_ioctl(n, side, SIOCETHTOOL, &ifr);
+}
+
+/* A carrier, and the stack has heard of it */
+static int is_running(const struct netrig *n, enum net_side side)
+{
+	struct ethtool_value link = { .cmd = ETHTOOL_GLINK };
+	struct ifreq ifr;
+	int ret = dev_ethtool(n, side, &link);
+
+	copy_dev(&ifr, n->dev[side]);
+	if (!ret)
+		ret = dev_ioctl(n, side, SIOCGIFFLAGS, &ifr);
+	return ret ?: link.data && ifr.ifr_flags & IFF_RUNNING;
+}
+
+static int wait_running(const struct netrig *n, enum net_side side)
+{
+	double end = deadline();
+	int ret;
+
+	while (!(ret = is_running(n, side))) {
+		if (lab_now() > end)
+			return -ENETDOWN;
+		lab_sleep_ms(10);
+	}
+	return ret < 0 ? ret : 0;
+}
+
+/* A carrier is not all: queues have to be started, addresses resolved */
+static bool try_connect(const struct netrig *n, int lsk)
+{
+	int sk = net_socket(n, NET_CARD, AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	struct pollfd pfd = { .fd = sk, .events = POLLOUT };
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	int err = -1;
+
+	if (sk < 0)
+		return false;
+	getsockname(lsk, (void *)&ss, &len);
+	if (connect(sk, (void *)&ss, len) && errno == EINPROGRESS &&
+	    poll(&pfd, 1, TRY_MS) == 1) {
+		len = sizeof(err);
+		getsockopt(sk, SOL_SOCKET, SO_ERROR, &err, &len);
+	}
+	close(sk);
+	return !err;
+}
+
+static int wait_usable(const struct netrig *n)
+{
+	int lsk = net_listen(n, AF_INET);
+	double end = deadline();
+	bool usable;
+
+	if (lsk < 0)
+		return lsk;
+	while (!(usable = try_connect(n, lsk)) && lab_now() < end)
+		lab_sleep_ms(10);
+	close(lsk);
+	return usable ? 0 : -EHOSTUNREACH;
+}
+
+/*
+ * QEMU 7.2 cuts the large packets of its cards itself when their peer cannot
+ * take them, and those of IPv6 it does not cut right
+ */
+static int tso6_off(const struct netrig *n)
+{
+	const char *const argv[] = {
+		"ethtool", "-K", n->dev[NET_CARD], "tx-tcp6-segmentation", "off", NULL
+	};
+
+	return run(n->ns[NET_CARD], text_pipe(""), argv);
+}
+
+int net_configure(struct netrig *n, enum net_side side)
+{
+	const char *dev = n->dev[side];
+	int ret;
+
+	ret = net_ip(n->ns[side],
+		     "link set dev %s mtu 1500 up\n"
+		     "addr add 10.73.%u.%u/24 dev %s\n"
+		     "addr add fd73:%u::%u/64 dev %s nodad\n",
+		     dev, n->net, side + 1, dev, n->net, side + 1, dev);
+	if (!ret && side == NET_CARD)
+		ret = tso6_off(n);
+	return ret ?: wait_running(n, side);
+}
+
+int net_link(struct netrig *n, enum net_side side, bool up)
+{
+	struct ifreq ifr;
+	int ret;
+
+	copy_dev(&ifr, n->dev[side]);
+	ret = dev_ioctl(n, side, SIOCGIFFLAGS, &ifr);
+	if (ret)
+		return ret;
+	ifr.ifr_flags &= ~IFF_UP;
+	if (up)
+		ifr.ifr_flags |= IFF_UP;
+	ret = dev_ioctl(n, side, SIOCSIFFLAGS, &ifr);
+	if (!ret && up)
+		ret = wait_running(n, side);
+	return ret || !up ? ret : wait_usable(n);
+}
+
+int net_mtu(struct netrig *n, enum net_side side, unsigned int mtu)
+{
+	struct ifreq ifr;
+	int ret;
+
+	copy_dev(&ifr, n->dev[side]);
+	ifr.ifr_mtu = mtu;
+	ret = dev_ioctl(n, side, SIOCSIFMTU, &ifr);
+	if (!ret)
+		ret = wait_running(n, side);
+	return ret ?: wait_usable(n);
+}
+
+int net_feature(struct netrig *n, __u32 command, bool on)
+{
+	struct ethtool_value value = { .cmd = command, .data = on };
+	int ret = dev_ethtool(n, NET_CARD, &value);
+
+	/* that one is for IPv6, too */
+	if (!ret && on && command == ETHTOOL_STSO)
+		ret = tso6_off(n);
+	return ret;
+}
+
+int net_netem(struct netrig *n, enum net_side side, const char *args)
+{
+	char text[256];
+	int ret;
+
+	snprintf(text, sizeof(text), "qdisc add dev %s root netem %s\n",
+		 n->dev[side], args);
+	ret = ip_batch(n->ns[side], "tc", text);
+	n->netem[side] = !ret;
+	return ret;
+}
+
+static void netem_end(struct netrig *n, enum net_side side)
+{
+	char text[256];
+
+	if (!n->netem[side])
+		return;
+	snprintf(text, sizeof(text), "qdisc del dev %s root\n", n->dev[side]);
+	ip_batch(n->ns[side], "tc", text);
+	n->netem[side] = false;
+}
+
+/* --- the rig --- */
+
+static int rig_names(struct netrig *n, enum net_card card, const char **why)
+{
+	static char reason[96];
+
+	for (int side = 0; side < NET_SIDES; side++) {
+		char env[64];
+		const char *dev;
+
+		snprintf(env, sizeof(env), "LAB_NET_%s%s", card_names[card],
+			 side == NET_PEER ? "_PEER" : "");
+		dev = lab_env(env);
+		if (!dev) {
+			snprintf(reason, sizeof(reason), "%s is not set", env);
+			*why = reason;
+			return -ENODEV;
+		}
+		snprintf(n->dev[side], sizeof(n->dev[side]), "%s", dev);
+	}
+	n->net = card + 1;
+	return 0;
+}
+
+/* The netns of a test that was killed gives devices back after a while */
+static int wait_home(const char *dev)
+{
+	double end = deadline();
+
+	while (!if_nametoindex(dev)) {
+		if (lab_now() > end)
+			return -ENODEV;
+		lab_sleep_ms(10);
+	}
+	return 0;
+}
+
+static int find_pci(struct netrig *n)
+{
+	char path[96], link[256], *slash;
+	ssize_t len;
+
+	snprintf(path, sizeof(path), "/sys/class/net/%s/device",
+		 n->dev[NET_CARD]);
+	len = readlink(path, link, sizeof(link) - 1);
+	if (len < 0)
+		return -errno;
+	link[len] = '\0';
+	slash = strrchr(link, '/');
+	snprintf(n->pci, sizeof(n->pci), "%.32s", slash ? slash + 1 : link);
+	return 0;
+}
+
+/* What a test that failed may have left behind */
+static int rig_clean(struct netrig *n)
+{
+	static const __u32 features[] = {
+		ETHTOOL_SSG, ETHTOOL_STXCSUM, ETHTOOL_STSO, ETHTOOL_SGSO,
+	};
+
+	/* not all of them can be switched on every card */
+	for (unsigned int i = 0; i < 4; i++)
+		net_feature(n, features[i], true);
+	return net_ip(n->home,
+		      "addr flush dev %s\n"
+		      "link set dev %s netns /proc/%d/fd/%d\n",
+		      n->dev[NET_CARD], n->dev[NET_PEER], getpid(),
+		      n->ns[NET_PEER]);
+}
+
+static int rig_link(struct netrig *n)
+{
+	int ret = wait_home(n->dev[NET_CARD]);
+
+	if (!ret)
+		ret = wait_home(n->dev[NET_PEER]);
+	if (!ret)
+		ret = find_pci(n);
+	if (ret)
+		return ret;
+	n->home = ns_open();
+	if (n->home < 0)
+		return n->home;
+	n->ns[NET_CARD] = n->home;
+	n->ns[NET_PEER] = net_ns_new();
+	if (n->ns[NET_PEER] < 0)
+		return n->ns[NET_PEER];
+	ret = rig_clean(n);
+	if (!ret)
+		ret = net_configure(n, NET_PEER);
+	if (!ret)
+		ret = net_configure(n, NET_CARD);
+	return ret ?: wait_usable(n);
+}
+
+int net_mem(struct mem *m, enum mem_kind kind, __u64 size)
+{
+	const char *iommu = getenv("LAB_IOMMU");
+
+	if (!iommu || strcmp(iommu, "off"))
+		kind = kind >= MEM_BAR ? MEM_BAR : MEM_CMA;
+	return mem_create(m, kind, size);
+}
+
+static int rig_mem(struct netrig *n, enum mem_kind kind, __u64 size,
+		   const char **why)
+{
+	static char reason[96];
+	int ret = net_mem(&n->mem, kind, size);
+
+	if (ret == -ENOENT || ret == -ENXIO || ret == -ENODEV) {
+		snprintf(reason, sizeof(reason), "no exporter for %s memory",
+			 mem_kind_name(kind));
+		*why = reason;
+	}
+	if (!ret)
+		ret = uring_init(&n->ring, 64, 0);
+	return ret ?: reg_sparse(&n->ring, NETRIG_SLOTS);
+}
+
+void netrig_init(struct netrig *n)
+{
+	memset(n, 0, sizeof(*n));
+	n->mem.fd = -1;
+	n->home = -1;
+	n->ns[NET_CARD] = -1;
+	n->ns[NET_PEER] = -1;
+}
+
+int netrig_up(struct netrig *n, enum net_card card, enum mem_kind kind,
+	      __u64 size, const char **why)
+{
+	int ret = 0;
+
+	netrig_init(n);
+	if (!kernel_has_regbuf()) {
+		*why = "this kernel has no dma-buf buffers (IO_URING_QUERY_REGBUF)";
+		return -EOPNOTSUPP;
+	}
+	if (card != CARD_NONE)
+		ret = rig_names(n, card, why);
+	if (!ret && card != CARD_NONE)
+		ret = rig_link(n);
+	if (!ret && size)
+		ret = rig_mem(n, kind, size, why);
+	if (ret)
+		netrig_down(n);
+	return ret;
+}
+
+static void bring_home(struct netrig *n, enum net_side side)
+{
+	int ns = n->ns[side];
+
+	if (ns < 0 || ns == n->home)
+		return;
+	net_ip(ns, "link set dev %s netns /proc/%d/fd/%d\n", n->dev[side],
+	       getpid(), n->home);
+	wait_home(n->dev[side]);
+	close(ns);
+	n->ns[side] = n->home;
+}
+
+void netrig_down(struct netrig *n)
+{
+	uring_exit(&n->ring);
+	if (n->mem.fd >= 0 || n->mem.map)
+		mem_destroy(&n->mem);
+	if (n->home < 0)
+		return;
+	for (int side = 0; side < NET_SIDES; side++) {
+		netem_end(n, side);
+		bring_home(n, side);
+	}
+	/* the card stays up: it would take seconds to come back */
+	net_ip(n->home, "addr flush dev %s\n", n->dev[NET_CARD]);
+	close(n->home);
+	n->home = -1;
+}
+
+/* --- sockets --- */
+
+socklen_t net_addr(const struct netrig *n, enum net_side side, int family,
+		   int port, struct sockaddr_storage *ss)
+{
+	struct sockaddr_in6 *sin6 = (void *)ss;
+	struct sockaddr_in *sin = (void *)ss;
+	char text[INET6_ADDRSTRLEN];
+
+	memset(ss, 0, sizeof(*ss));
+	ss->ss_family = family;
+	if (family == AF_INET) {
+		snprintf(text, sizeof(text), "10.73.%u.%u", n->net, side + 1);
+		inet_pton(AF_INET, text, &sin->sin_addr);
+		sin->sin_port = htons(port);
+		return sizeof(*sin);
+	}
+	snprintf(text, sizeof(text), "fd73:%u::%u", n->net, side + 1);
+	inet_pton(AF_INET6, text, &sin6->sin6_addr);
+	sin6->sin6_port = htons(port);
+	return sizeof(*sin6);
+}
+
+int net_set(int fd, int level, int option, int value)
+{
+	return setsockopt(fd, level, option, &value, sizeof(value)) ? -errno : 0;
+}
+
+int net_timeouts(int fd)
+{
+	struct timeval tv = { .tv_sec = net_patience() / 1000 };
+
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)) ||
+	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv)))
+		return -errno;
+	return 0;
+}
+
+int net_socket(const struct netrig *n, enum net_side side, int family, int type,
+	       int protocol)
+{
+	int sk, ret = ns_enter(n->ns[side]);
+
+	if (ret)
+		return ret;
+	sk = socket(family, type | SOCK_CLOEXEC, protocol);
+	sk = sk < 0 ? -errno : sk;
+	ns_enter(n->home);
+	if (sk >= 0)
+		net_timeouts(sk);
+	return sk;
+}
+
+/* A socket of the peer, bound to its address and some port */
+static int peer_socket(const struct netrig *n, int family, int type)
+{
+	int sk = net_socket(n, NET_PEER, family, type, 0);
+	struct sockaddr_storage ss;
+	socklen_t len = net_addr(n, NET_PEER, family, 0, &ss);
+	int ret;
+
+	if (sk < 0 || !bind(sk, (void *)&ss, len))
+		return sk;
+	ret = -errno;
+	close(sk);
+	return ret;
+}
+
+int net_listen(const struct netrig *n, int family)
+{
+	int sk = peer_socket(n, family, SOCK_STREAM), ret;
+
+	if (sk < 0 || !listen(sk, 8))
+		return sk;
+	ret = -errno;
+	close(sk);
+	return ret;
+}
+
+static int connect_to(int fd, int other)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+
+	if (getsockname(other, (void *)&ss, &len) ||
+	    connect(fd, (void *)&ss, len))
+		return -errno;
+	return 0;
+}
+
+int net_connect(int fd, int lsk)
+{
+	int ret = connect_to(fd, lsk), sk;
+
+	if (ret)
+		return ret;
+	sk = accept4(lsk, NULL, NULL, SOCK_CLOEXEC);
+	if (sk < 0)
+		return -errno;
+	net_timeouts(sk);
+	return sk;
+}
+
+int net_tcp(const struct netrig *n, int family, struct net_pair *p)
+{
+	int lsk = net_listen(n, family);
+
+	*p = NET_PAIR_NONE;
+	if (lsk < 0)
+		return lsk;
+	p->tx = net_socket(n, NET_CARD, family, SOCK_STREAM, 0);
+	if (p->tx >= 0) {
+		net_set(p->tx, IPPROTO_TCP, TCP_NODELAY, 1);
+		p->rx = net_connect(p->tx, lsk);
+	}
+	close(lsk);
+	if (p->tx < 0)
+		return p->tx;
+	return p->rx < 0 ? p->rx : 0;
+}
+
+int net_udp(const struct netrig *n, int family, struct net_pair *p)
+{
+	*p = NET_PAIR_NONE;
+	p->rx = peer_socket(n, family, SOCK_DGRAM);
+	if (p->rx < 0)
+		return p->rx;
+	/* bursts wait there until the test looks at them */
+	net_set(p->rx, SOL_SOCKET, SO_RCVBUFFORCE, 8 * MiB);
+	p->tx = net_socket(n, NET_CARD, family, SOCK_DGRAM, 0);
+	if (p->tx < 0)
+		return p->tx;
+	return connect_to(p->tx, p->rx);
+}
+
+int net_local(const char *addr, struct net_pair *p)
+{
+	struct sockaddr_in sin = { .sin_family = AF_INET };
+	int lsk = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	*p = NET_PAIR_NONE;
+	inet_pton(AF_INET, addr, &sin.sin_addr);
+	if (bind(lsk, (void *)&sin, sizeof(sin)) || listen(lsk, 1)) {
+		close(lsk);
+		return -EADDRNOTAVAIL;
+	}
+	p->tx = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	net_timeouts(lsk);
+	net_timeouts(p->tx);
+	p->rx = net_connect(p->tx, lsk);
+	close(lsk);
+	return p->rx < 0 ? p->rx : 0;
+}
+
+void net_close(struct net_pair *p)
+{
+	struct linger now = { .l_onoff = 1 };
+
+	if (p->tx >= 0) {
+		setsockopt(p->tx, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+		close(p->tx);
+	}
+	if (p->rx >= 0)
+		close(p->rx);
+	*p = NET_PAIR_NONE;
+}
+
+int net_unsent(int fd)
+{
+	int left;
+
+	return ioctl(fd, SIOCOUTQ, &left) ? -errno : left;
+}
+
+int net_wait_acked(int fd)
+{
+	double end = deadline();
+	int left;
+
+	while ((left = net_unsent(fd)) > 0) {
+		if (lab_now() > end)
+			return -ETIME;
+		lab_sleep_ms(5);
+	}
+	return left;
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A network card and its peer at the other end of a cable, both in this
+ * machine: the card stays in the netns of the test, the peer goes to one of
+ * its own. And sockets at both ends.
+ *
+ * Functions return 0, a count or a descriptor, or -errno.
+ */
+#ifndef IOU_DMABUF_NETRIG_H
+#define IOU_DMABUF_NETRIG_H
+
+#include <stdbool.h>
+#include <net/if.h>
+#include <sys/socket.h>
+#include <linux/types.h>
+
+#include "lab.h"
+#include "mem.h"
+#include "uring.h"
+
+#define NETRIG_SLOTS	8
+
+/* Named by LAB_NET_<card> and LAB_NET_<card>_PEER */
+enum net_card { CARD_E1000E, CARD_VMXNET3, CARD_IGB, CARD_NONE };
+
+/* 10.73.<net>.1 and fd73:<net>::1 are the card, .2 and ::2 its peer */
+enum net_side { NET_CARD, NET_PEER, NET_SIDES };
+
+struct netrig {
+	struct uring ring;
+	struct mem mem;
+	unsigned int net;
+	char dev[NET_SIDES][IF_NAMESIZE];
+	char pci[64];		/* what does the DMA for the card */
+	int home;		/* the netns of the test */
+	int ns[NET_SIDES];	/* where the two are */
+	bool netem[NET_SIDES];	/* there is a qdisc to take away */
+	__u64 serial;		/* user_data of the last send */
+	__u64 failed[64];	/* the last sends that did nothing */
+	unsigned int nr_failed;
+	int pending;		/* notifications to come */
+	unsigned int copied;	/* sends so far that were reported as copied */
+};
+
+/* Not up: netrig_down() does nothing */
+void netrig_init(struct netrig *n);
+/*
+ * The link, unless it is to be none, and a ring with an empty buffer table and
+ * a dma-buf, unless @size is 0. *why is set when the machine lacks something
+ * the test needs.
+ */
+int netrig_up(struct netrig *n, enum net_card card, enum mem_kind kind,
+	      __u64 size, const char **why);
+/* The peer is back in the netns of the test, and nothing has an address */
+void netrig_down(struct netrig *n);
+
+#define NETRIG_UP(n, card, kind, size) do {				\
+	const char *why_ = NULL;					\
+	int ret_ = netrig_up(n, card, kind, size, &why_);		\
+									\
+	if (why_)							\
+		SKIP(return, "%s", why_);				\
+	ASSERT_EQ(0, ret_);						\
+} while (0)
+
+/*
+ * mem_create(). Behind an IOMMU a descriptor may cover what is contiguous for the
+ * card only, and QEMU's cards (7.2: net_tx_pkt_add_raw_fragment()) drop a packet
+ * with a descriptor that they cannot map in one piece. There, it is memory of the
+ * same sort that is contiguous.
+ */
+int net_mem(struct mem *m, enum mem_kind kind, __u64 size);
+
+/* Milliseconds until something that has to happen has not */
+unsigned int net_patience(void);
+
+/* --- the link --- */
+
+int net_ns_new(void);			/* of a netns that nobody is in */
+/* Addresses, MTU 1500, up; waits for the carrier */
+int net_configure(struct netrig *n, enum net_side side);
+/* These wait until the link can be used */
+int net_link(struct netrig *n, enum net_side side, bool up);
+int net_mtu(struct netrig *n, enum net_side side, unsigned int mtu);
+/* A feature of the card: ETHTOOL_SSG, _STXCSUM, _STSO, _SGSO */
+int net_feature(struct netrig *n, __u32 command, bool on);
+/* netem on what leaves by @side; ends with the rig */
+int net_netem(struct netrig *n, enum net_side side, const char *args);
+/* Lines for ip -batch, in the netns @ns */
+int net_ip(int ns, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* --- sockets --- */
+
+/* @tx sends to @rx */
+struct net_pair {
+	int tx, rx;
+};
+
+#define NET_PAIR_NONE	((struct net_pair) { .tx = -1, .rx = -1 })
+
+socklen_t net_addr(const struct netrig *n, enum net_side side, int family,
+		   int port, struct sockaddr_storage *ss);
+int net_socket(const struct netrig *n, enum net_side side, int family, int type,
+	       int protocol);
+int net_set(int fd, int level, int option, int value);
+/* Nothing blocks for longer than net_patience(); sockets from here have it */
+int net_timeouts(int fd);
+
+/* A TCP socket of the peer that listens somewhere */
+int net_listen(const struct netrig *n, int family);
+/* @fd connects to the listening @lsk: the socket that this accepts */
+int net_connect(int fd, int lsk);
+/* Connected, from the card to the peer */
+int net_tcp(const struct netrig *n, int family, struct net_pair *p);
+int net_udp(const struct netrig *n, int family, struct net_pair *p);
+/* TCP over loopback, at @addr; needs no rig */
+int net_local(const char *addr, struct net_pair *p);
+/* With a reset; nothing of a connection is left */
+void net_close(struct net_pair *p);
+
+/* Bytes that the peer has not acknowledged */
+int net_unsent(int fd);
+int net_wait_acked(int fd);
+
+#endif

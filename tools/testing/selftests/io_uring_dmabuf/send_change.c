@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Links that change while they are used: routes, namespaces, and cards that
+ * go away. Wants a machine of its own.
+ */
+#include <dirent.h>
+
+#include "common.h"
+#include "netio.h"
+
+#define SIZE		(1 * MiB)
+#define SEED		NET_SEED
+#define LEN		20000
+#define POS		4321
+
+FIXTURE(change) {
+	struct netrig net, other;
+	struct net_pair tcp, udp;
+	char driver[64];
+	bool unbound;
+};
+
+FIXTURE_VARIANT(change) {
+	enum net_card card;
+};
+
+FIXTURE_VARIANT_ADD(change, e1000e) { .card = CARD_E1000E };
+FIXTURE_VARIANT_ADD(change, vmxnet3) { .card = CARD_VMXNET3 };
+FIXTURE_VARIANT_ADD(change, igb) { .card = CARD_IGB };
+
+static int rebind(struct netrig *n, const char *driver);
+
+FIXTURE_SETUP(change)
+{
+	struct netrig *n = &self->net;
+
+	self->tcp = NET_PAIR_NONE;
+	self->udp = NET_PAIR_NONE;
+	netrig_init(&self->other);
+	NETRIG_UP(n, variant->card, MEM_UDMABUF_4K, SIZE);
+	ASSERT_EQ(0, net_tcp(n, AF_INET, &self->tcp));
+	ASSERT_EQ(0, net_udp(n, AF_INET, &self->udp));
+	ASSERT_EQ(0, mem_fill(&n->mem, 0, 0, SIZE, SEED));
+	ASSERT_EQ(0, reg_dmabuf(&n->ring, 0, n->mem.fd, self->tcp.tx));
+	ASSERT_EQ(0, net_works(n, 0, &self->tcp));
+	ASSERT_EQ(0, net_works(n, 0, &self->udp));
+}
+
+FIXTURE_TEARDOWN(change)
+{
+	net_close(&self->tcp);
+	net_close(&self->udp);
+	if (self->unbound)
+		rebind(&self->net, self->driver);
+	netrig_down(&self->other);
+	netrig_down(&self->net);
+}
+
+/* Without a device there is often no route either */
+static bool no_way(int err)
+{
+	return err == -ENODEV || err == -EHOSTUNREACH || err == -ENETUNREACH;
+}
+
+#define EXPECT_NO_WAY(ret) do {						\
+	int ret_ = ret;							\
+									\
+	EXPECT_TRUE(no_way(ret_)) {					\
+		TH_LOG("%s: %d", #ret, ret_);				\
+	}								\
+} while (0)
+
+/*
+ * Nothing is on the way when it happens, so nothing but the next send can find
+ * the new route.
+ */
+TEST_F(change, down_and_up_when_idle)
+{
+	struct netrig *n = &self->net;
+
+	ASSERT_EQ(0, net_wait_acked(self->tcp.tx));
+	ASSERT_EQ(0, net_link(n, NET_CARD, false));
+	EXPECT_NO_WAY(net_send(n, self->tcp.tx, 0, 0, 100, MSG_DONTWAIT));
+	EXPECT_NO_WAY(net_send(n, self->udp.tx, 0, 0, 100, MSG_DONTWAIT));
+	EXPECT_EQ(1, bufinfo_attachments(n->mem.fd));
+	ASSERT_EQ(0, net_link(n, NET_CARD, true));
+	EXPECT_EQ(0, net_works(n, 0, &self->udp));
+	EXPECT_EQ(0, net_works(n, 0, &self->tcp));
+	ASSERT_EQ(0, net_mark(&self->tcp));
+}
+
+/* Sends go on although the card is down, and again until they are taken */
+static int send_anyhow(struct netrig *n, int tx, const struct piece *p,
+		       unsigned int *refused)
+{
+	double end = lab_now() + net_patience() / 1000.0;
+	__u64 done = 0;
+	int ret;
+
+	while (done < p->len) {
+		ret = net_send(n, tx, 0, p->pos + done, p->len - done, 0);
+		if (ret > 0) {
+			done += ret;
+			continue;
+		}
+		if (!no_way(ret) || lab_now() > end)
+			return ret;
+		++*refused;
+		lab_sleep_ms(20);
+	}
+	return 0;
+}
+
+static void *card_up_later(void *arg)
+{
+	lab_sleep_ms(300);
+	net_link(arg, NET_CARD, true);
+	return NULL;
+}
+
+TEST_F(change, down_and_up_when_busy)
+{
+	struct netrig *n = &self->net;
+	unsigned int refused = 0;
+	struct piece pieces[24];
+	struct receiver r;
+	pthread_t thread;
+	__u64 rng = 76;
+
+	for (int i = 0; i < 24; i++)
+		pieces[i] = piece_random(&rng, 40000, SIZE, SEED);
+	ASSERT_EQ(0, net_set(self->tcp.tx, SOL_SOCKET, SO_SNDBUFFORCE, 4 * MiB));
+	ASSERT_EQ(0, receiver_start(&r, self->tcp.rx, pieces, 24));
+	for (int i = 0; i < 8; i++) {
+		ASSERT_EQ(0, send_anyhow(n, self->tcp.tx, &pieces[i], &refused));
+	}
+	ASSERT_EQ(0, net_link(n, NET_CARD, false));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, card_up_later, n));
+	for (int i = 8; i < 24; i++) {
+		ASSERT_EQ(0, send_anyhow(n, self->tcp.tx, &pieces[i], &refused));
+	}
+	pthread_join(thread, NULL);
+	ASSERT_EQ(0, receiver_join(&r));
+	ASSERT_EQ(0, net_idle(n));
+	EXPECT_EQ(0, n->copied);
+	ksft_print_msg("%u sends were refused\n", refused);
+}
+
+TEST_F(change, mtu)
+{
+	static const unsigned int mtus[] = { 900, 1500, 1280, 600, 1500 };
+	struct netrig *n = &self->net;
+	struct piece pieces[30];
+	struct receiver r;
+	__u64 rng = 77;
+	int ret;
+
+	for (int i = 0; i < 30; i++)
+		pieces[i] = piece_random(&rng, 1 + rnd(&rng) % 50000, SIZE, SEED);
+	ASSERT_EQ(0, net_set(self->tcp.tx, SOL_SOCKET, SO_SNDBUFFORCE, 4 * MiB));
+	ASSERT_EQ(0, receiver_start(&r, self->tcp.rx, pieces, 30));
+	for (int i = 0; i < 30; i++) {
+		unsigned int mtu = mtus[i / 6];
+
+		if (i % 6 == 3) {
+			ASSERT_EQ(0, net_mtu(n, NET_CARD, mtu));
+			ret = net_send(n, self->udp.tx, 0, POS, mtu - 27, 0);
+			EXPECT_EQ(-EOPNOTSUPP, ret);
+			ASSERT_EQ(0, net_mark(&self->udp));
+		}
+		ASSERT_EQ(0, net_send_all(n, self->tcp.tx, 0, pieces[i].pos,
+					  pieces[i].len, 0));
+	}
+	ASSERT_EQ(0, receiver_join(&r));
+	ASSERT_EQ(0, net_idle(n));
+	EXPECT_EQ(0, n->copied);
+	EXPECT_EQ(0, net_works(n, 0, &self->udp));
+}
+
+/*
+ * The device stays what it is, and so does its mapping: the slot serves those
+ * sockets that leave by it where it is now.
+ */
+TEST_F(change, netns_of_the_card)
+{
+	struct netrig *n = &self->net;
+	int ns = net_ns_new();
+
+	ASSERT_GE(ns, 0);
+	ASSERT_EQ(0, net_wait_acked(self->tcp.tx));
+	ASSERT_EQ(0, net_ip(n->home, "link set dev %s netns /proc/%d/fd/%d\n",
+			    n->dev[NET_CARD], getpid(), ns));
+	n->ns[NET_CARD] = ns;
+	EXPECT_EQ(1, bufinfo_attachments(n->mem.fd));
+	EXPECT_NO_WAY(net_send(n, self->tcp.tx, 0, 0, 100, MSG_DONTWAIT));
+	EXPECT_NO_WAY(net_send(n, self->udp.tx, 0, 0, 100, MSG_DONTWAIT));
+	EXPECT_EQ(0, net_unsent(self->tcp.tx));
+	net_close(&self->tcp);
+	net_close(&self->udp);
+
+	ASSERT_EQ(0, net_configure(n, NET_CARD));
+	/* until it can be used, too */
+	ASSERT_EQ(0, net_link(n, NET_CARD, true));
+	ASSERT_EQ(0, net_tcp(n, AF_INET, &self->tcp));
+	ASSERT_EQ(0, net_udp(n, AF_INET, &self->udp));
+	EXPECT_EQ(0, net_works(n, 0, &self->tcp));
+	EXPECT_EQ(0, net_works(n, 0, &self->udp));
+	ASSERT_EQ(0, reg_dmabuf(&n->ring, 1, n->mem.fd, self->tcp.tx));
+	EXPECT_EQ(0, net_works(n, 1, &self->tcp));
+	EXPECT_EQ(1, bufinfo_attachments(n->mem.fd));
+}
+
+/* Connections do not notice until they look the route up again: at a send */
+TEST_F(change, route)
+{
+	const struct piece copy = { SEED, POS, LEN };
+	struct netrig *n = &self->net, *other = &self->other;
+	enum net_card card = variant->card == CARD_E1000E ? CARD_VMXNET3 :
+							    CARD_E1000E;
+	bool copied;
+
+	NETRIG_UP(other, card, MEM_UDMABUF, 0);
+	ASSERT_EQ(0, net_reg(n, 1, n->mem.fd, self->tcp.tx,
+			     IO_REGBUF_DMABUF_COPY_OK));
+	ASSERT_EQ(0, net_wait_acked(self->tcp.tx));
+	ASSERT_EQ(0, net_ip(n->home, "route add 10.73.%u.2/32 dev %s\n", n->net,
+			    other->dev[NET_CARD]));
+	EXPECT_EQ(-ENODEV, net_send(n, self->tcp.tx, 0, 0, 100, MSG_DONTWAIT));
+	EXPECT_EQ(-ENODEV, net_send(n, self->udp.tx, 0, 0, 100, MSG_DONTWAIT));
+	EXPECT_EQ(0, net_unsent(self->tcp.tx));
+	/* a copy can take any route; it arrives once this one is right again */
+	EXPECT_EQ(LEN, net_send_sync(n, self->tcp.tx, 1, POS, LEN, 0, &copied));
+	EXPECT_TRUE(copied);
+	ASSERT_EQ(0, net_ip(n->home, "route del 10.73.%u.2/32 dev %s\n", n->net,
+			    other->dev[NET_CARD]));
+	EXPECT_EQ(0, net_recv(self->tcp.rx, &copy, 1));
+	EXPECT_EQ(0, net_works(n, 0, &self->tcp));
+	EXPECT_EQ(0, net_works(n, 0, &self->udp));
+}
+
+/* --- the driver lets go --- */
+
+static int find_driver(const struct netrig *n, char *driver, size_t size)
+{
+	char path[128], link[256];
+	ssize_t len;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver", n->pci);
+	len = readlink(path, link, sizeof(link) - 1);
+	if (len < 0)
+		return -errno;
+	link[len] = '\0';
+	snprintf(driver, size, "%.40s", strrchr(link, '/') + 1);
+	return 0;
+}
+
+static int bind_driver(const struct netrig *n, const char *driver,
+		       const char *what)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s/%s", driver, what);
+	return file_write(path, n->pci);
+}
+
+/* The net device of the card that has come back */
+static bool find_dev(const struct netrig *n, char *name, size_t size)
+{
+	struct dirent *de;
+	bool found = false;
+	char path[128];
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/net", n->pci);
+	d = opendir(path);
+	while (d && !found && (de = readdir(d))) {
+		found = de->d_name[0] != '.';
+		if (found)
+			snprintf(name, size, "%.15s", de->d_name);
+	}
+	if (d)
+		closedir(d);
+	return found;
+}
+
+/* It may have got another name */
+static int rebind(struct netrig *n, const char *driver)
+{
+	double end = lab_now() + net_patience() / 1000.0;
+	char name[IF_NAMESIZE];
+	int ret = bind_driver(n, driver, "bind");
+
+	if (ret)
+		return ret;
+	while (!find_dev(n, name, sizeof(name))) {
+		if (lab_now() > end)
+			return -ENODEV;
+		lab_sleep_ms(20);
+	}
+	if (!strcmp(name, n->dev[NET_CARD]))
+		return 0;
+	return net_ip(n->home, "link set dev %s name %s\n", name,
+		      n->dev[NET_CARD]);
+}
+
+/* Segments are in the card's ring, in a qdisc and in the write queue */
+TEST_F(change, unbind_when_busy)
+{
+	const struct piece all = { SEED, 0, SIZE };
+	struct netrig *n = &self->net;
+	struct io_uring_query_regbuf_map q;
+	struct io_uring_regbuf_desc add;
+	struct receiver r;
+	__u64 done = 0;
+	int ret;
+
+	ASSERT_EQ(0, find_driver(n, self->driver, sizeof(self->driver)));
+	ASSERT_EQ(0, net_set(self->tcp.tx, SOL_SOCKET, SO_SNDBUFFORCE, 4 * MiB));
+	ASSERT_EQ(0, receiver_start(&r, self->tcp.rx, &all, 1));
+	while (done < SIZE) {
+		ret = net_send(n, self->tcp.tx, 0, done, SIZE - done, MSG_DONTWAIT);
+		ASSERT_GT(ret, 0);
+		done += ret;
+	}
+	self->unbound = true;
+	ASSERT_EQ(0, bind_driver(n, self->driver, "unbind"));
+	/* at once: it is not there any more to read the memory */
+	EXPECT_EQ(0, bufinfo_attachments(n->mem.fd));
+	EXPECT_EQ(0, receiver_stop(&r));
+	EXPECT_NO_WAY(net_send(n, self->tcp.tx, 0, 0, 100, MSG_DONTWAIT));
+	EXPECT_NO_WAY(net_send(n, self->udp.tx, 0, 0, 100, MSG_DONTWAIT));
+	ASSERT_EQ(0, query_map(&n->ring, 0, 0, &q));
+	EXPECT_EQ(IO_REGBUF_MAP_DEAD, q.state);
+	EXPECT_LT(reg_dmabuf(&n->ring, 1, n->mem.fd, self->udp.tx), 0);
+	net_close(&self->tcp);
+	net_close(&self->udp);
+	/* segments that nobody can send any more let go of the slot */
+	EXPECT_EQ(0, net_idle(n));
+
+	ASSERT_EQ(0, rebind(n, self->driver));
+	self->unbound = false;
+	ASSERT_EQ(0, net_configure(n, NET_CARD));
+	/* until it can be used, too */
+	ASSERT_EQ(0, net_link(n, NET_CARD, true));
+	ASSERT_EQ(0, net_tcp(n, AF_INET, &self->tcp));
+	/* the old slot does not know the card by itself, but can be told */
+	EXPECT_EQ(-ENODEV, net_send(n, self->tcp.tx, 0, 0, 100, MSG_DONTWAIT));
+	ASSERT_EQ(0, reg_dmabuf(&n->ring, 1, n->mem.fd, self->tcp.tx));
+	EXPECT_EQ(0, net_works(n, 1, &self->tcp));
+	add = desc_add(self->tcp.tx);
+	ASSERT_EQ(0, reg_one(&n->ring, 0, &add));
+	EXPECT_EQ(0, net_works(n, 0, &self->tcp));
+}
+
+/* The slot goes after the card */
+TEST_F(change, unbind_then_unregister)
+{
+	struct netrig *n = &self->net;
+
+	ASSERT_EQ(0, find_driver(n, self->driver, sizeof(self->driver)));
+	self->unbound = true;
+	ASSERT_EQ(0, bind_driver(n, self->driver, "unbind"));
+	EXPECT_EQ(0, bufinfo_attachments(n->mem.fd));
+	ASSERT_EQ(0, reg_clear(&n->ring, 0));
+	net_close(&self->tcp);
+	net_close(&self->udp);
+	uring_exit(&n->ring);
+	mem_destroy(&n->mem);
+	ASSERT_EQ(0, rebind(n, self->driver));
+	self->unbound = false;
+	EXPECT_EQ(0, bufinfo_attached(n->pci));
+}
+
+TEST_HARNESS_MAIN

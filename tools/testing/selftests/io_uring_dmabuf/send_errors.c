@@ -1,0 +1,636 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Sends that cannot be made without copying: the exact errno and nothing on the
+ * way; or, where that is allowed, a copy that says so.
+ */
+#include <netinet/in.h>
+#include <linux/dma-buf-bar.h>
+#include <linux/ethtool.h>
+#include <linux/tcp.h>
+#include <linux/tls.h>
+
+#include "common.h"
+#include "netio.h"
+
+#define SIZE		(1 * MiB)
+#define SEED		NET_SEED
+#define LEN		20000
+#define POS		4321		/* of what is refused or copied */
+#define KEY		"a secret"
+
+/* @len bytes from @slot are refused with @err or, with @copy, copied */
+static void check_send(struct __test_metadata *_metadata, struct netrig *n,
+		       bool copy, __u16 slot, struct net_pair *p, __u32 len,
+		       int err)
+{
+	const struct piece want = { SEED, POS, len };
+	struct io_uring_query_regbuf_map before, after;
+	bool copied;
+	int ret;
+
+	ASSERT_EQ(0, net_wait_acked(p->tx));
+	ASSERT_EQ(0, query_map(&n->ring, slot, 0, &before));
+	ret = net_send_sync(n, p->tx, slot, POS, len, 0, &copied);
+	ASSERT_EQ(0, query_map(&n->ring, slot, 0, &after));
+	EXPECT_EQ(copy ? (int)len : err, ret);
+	EXPECT_EQ(copy ? len : 0, after.copied_bytes - before.copied_bytes);
+	if (copy) {
+		EXPECT_TRUE(copied);
+		ASSERT_EQ(0, net_recv_each(p->rx, &want, 1));
+	} else {
+		EXPECT_EQ(0, net_unsent(p->tx));
+	}
+	ASSERT_EQ(0, net_mark(p));
+}
+
+FIXTURE(refused) {
+	struct netrig net, other;
+	struct net_pair tcp;		/* with nothing wrong; slot 0 is for it */
+	struct net_pair bad;		/* what the test is about */
+	bool copy;
+	bool xfrm, vlan;		/* to be taken away */
+};
+
+FIXTURE_VARIANT(refused) {
+	__u32 flags;
+};
+
+FIXTURE_VARIANT_ADD(refused, plain) { .flags = 0 };
+FIXTURE_VARIANT_ADD(refused, copy_ok) { .flags = IO_REGBUF_DMABUF_COPY_OK };
+
+FIXTURE_SETUP(refused)
+{
+	struct netrig *n = &self->net;
+
+	self->tcp = NET_PAIR_NONE;
+	self->bad = NET_PAIR_NONE;
+	self->copy = variant->flags & IO_REGBUF_DMABUF_COPY_OK;
+	netrig_init(&self->other);
+	NETRIG_UP(n, CARD_E1000E, MEM_UDMABUF_4K, SIZE);
+	ASSERT_EQ(0, net_tcp(n, AF_INET, &self->tcp));
+	ASSERT_EQ(0, mem_fill(&n->mem, 0, 0, SIZE, SEED));
+	ASSERT_EQ(0, net_reg(n, 0, n->mem.fd, self->tcp.tx, variant->flags));
+}
+
+FIXTURE_TEARDOWN(refused)
+{
+	struct netrig *n = &self->net;
+
+	net_close(&self->bad);
+	net_close(&self->tcp);
+	if (self->xfrm)
+		net_ip(n->home, "xfrm policy flush\nxfrm state flush\n");
+	if (self->vlan)
+		net_ip(n->home, "link del nv73\n");
+	netrig_down(&self->other);
+	netrig_down(n);
+}
+
+/* Registration for the socket under test: @err, or nothing to say with COPY_OK */
+#define EXPECT_NO_TARGET(err, sock) do {				\
+	EXPECT_EQ(self->copy ? 0 : (err),				\
+		  net_reg(&self->net, 1, self->net.mem.fd, sock,	\
+			  variant->flags));				\
+	EXPECT_EQ(0, reg_clear(&self->net.ring, 1));			\
+} while (0)
+
+#define EXPECT_TARGET(sock)						\
+	EXPECT_EQ(0, net_reg(&self->net, 1, self->net.mem.fd, sock,	\
+			     variant->flags))
+
+#define CHECK_SEND(slot, pair, len, err)				\
+	check_send(_metadata, &self->net, self->copy, slot, pair, len, err)
+
+/* --- sockets that leave by something else --- */
+
+TEST_F(refused, slot_of_a_drive)
+{
+	struct netrig *n = &self->net;
+	int disk = NEED_DISK("LAB_NVME_MAIN");
+
+	ASSERT_EQ(0, net_reg(n, 1, n->mem.fd, disk, variant->flags));
+	CHECK_SEND(1, &self->tcp, LEN, -EBADF);
+	ASSERT_EQ(0, net_udp(n, AF_INET, &self->bad));
+	CHECK_SEND(1, &self->bad, 1000, -EBADF);
+	EXPECT_EQ(0, net_works(n, 0, &self->tcp));
+	close(disk);
+}
+
+TEST_F(refused, another_card)
+{
+	struct io_uring_regbuf_desc add;
+	struct netrig *n = &self->net;
+
+	NETRIG_UP(&self->other, CARD_VMXNET3, MEM_UDMABUF, 0);
+	ASSERT_EQ(0, net_tcp(&self->other, AF_INET, &self->bad));
+	CHECK_SEND(0, &self->bad, LEN, -ENODEV);
+	/* which becomes a target, too */
+	add = desc_add(self->bad.tx);
+	ASSERT_EQ(0, reg_one(&n->ring, 0, &add));
+	EXPECT_EQ(0, net_works(n, 0, &self->bad));
+	EXPECT_EQ(0, net_works(n, 0, &self->tcp));
+	EXPECT_EQ(2, bufinfo_attachments(n->mem.fd));
+}
+
+/* The peer's driver has not heard of memory without pages */
+TEST_F(refused, card_that_cannot)
+{
+	struct net_pair back = { .tx = self->tcp.rx, .rx = self->tcp.tx };
+
+	EXPECT_NO_TARGET(-EOPNOTSUPP, back.tx);
+	CHECK_SEND(0, &back, LEN, -ENODEV);
+	EXPECT_EQ(0, net_works(&self->net, 0, &self->tcp));
+}
+
+TEST_F(refused, loopback)
+{
+	struct netrig *n = &self->net;
+	char own[32];
+
+	snprintf(own, sizeof(own), "10.73.%u.1", n->net);
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, net_local(i ? own : "127.0.0.1", &self->bad));
+		EXPECT_NO_TARGET(-EOPNOTSUPP, self->bad.tx);
+		CHECK_SEND(0, &self->bad, LEN, -ENODEV);
+		net_close(&self->bad);
+	}
+}
+
+TEST_F(refused, unix_socket)
+{
+	int sk[2];
+
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, sk));
+	self->bad = (struct net_pair) { .tx = sk[0], .rx = sk[1] };
+	ASSERT_EQ(0, net_timeouts(sk[1]));
+	EXPECT_NO_TARGET(-EOPNOTSUPP, sk[0]);
+	CHECK_SEND(0, &self->bad, LEN, -EOPNOTSUPP);
+}
+
+/* A VLAN is a device of its own, which is no target */
+TEST_F(refused, vlan)
+{
+	static const char lines[] =
+		"link add link %s name nv73 type vlan id 73\n"
+		"addr add 10.73.%u.%u/24 dev nv73\n"
+		"link set dev nv73 up\n";
+	struct netrig *n = &self->net, on_vlan = *n;
+
+	on_vlan.net += 100;
+	self->vlan = true;
+	for (int side = 0; side < NET_SIDES; side++) {
+		if (net_ip(n->ns[side], lines, n->dev[side], on_vlan.net, side + 1))
+			SKIP(return, "no VLANs");
+	}
+	ASSERT_EQ(0, net_tcp(&on_vlan, AF_INET, &self->bad));
+	EXPECT_NO_TARGET(-EOPNOTSUPP, self->bad.tx);
+	CHECK_SEND(0, &self->bad, LEN, -ENODEV);
+}
+
+TEST_F(refused, not_connected)
+{
+	static const int types[] = { SOCK_STREAM, SOCK_DGRAM };
+	struct netrig *n = &self->net;
+
+	for (int i = 0; i < 2; i++) {
+		int sk = net_socket(n, NET_CARD, AF_INET, types[i], 0);
+
+		ASSERT_GE(sk, 0);
+		EXPECT_NO_TARGET(-ENOTCONN, sk);
+		ASSERT_EQ(0, setsockopt(sk, SOL_SOCKET, SO_BINDTODEVICE,
+					n->dev[NET_CARD],
+					strlen(n->dev[NET_CARD]) + 1));
+		EXPECT_TARGET(sk);
+		EXPECT_EQ(0, net_works(n, 1, &self->tcp));
+		close(sk);
+	}
+}
+
+/* --- sockets that do something with the data --- */
+
+static int tls_on(int fd, int direction)
+{
+	struct tls12_crypto_info_aes_gcm_128 info = {
+		.info = {
+			.version = TLS_1_2_VERSION,
+			.cipher_type = TLS_CIPHER_AES_GCM_128,
+		},
+		.key = KEY,
+	};
+
+	if (setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", sizeof("tls")) ||
+	    setsockopt(fd, SOL_TLS, direction, &info, sizeof(info)))
+		return -errno;
+	return 0;
+}
+
+TEST_F(refused, tls)
+{
+	int ret;
+
+	ASSERT_EQ(0, net_tcp(&self->net, AF_INET, &self->bad));
+	ret = tls_on(self->bad.tx, TLS_TX);
+	if (ret == -ENOENT)
+		SKIP(return, "no TLS");
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, tls_on(self->bad.rx, TLS_RX));
+	EXPECT_NO_TARGET(-EOPNOTSUPP, self->bad.tx);
+	CHECK_SEND(0, &self->bad, LEN, -EOPNOTSUPP);
+}
+
+/* A pair whose sender is of @protocol; *lsk listens, both may get options */
+static int open_pair(struct netrig *n, int family, int protocol,
+		     struct net_pair *p, int *lsk)
+{
+	*lsk = net_listen(n, family);
+	if (*lsk < 0)
+		return *lsk;
+	p->tx = net_socket(n, NET_CARD, family, SOCK_STREAM, protocol);
+	return p->tx < 0 ? p->tx : 0;
+}
+
+static int connect_pair(struct net_pair *p, int lsk)
+{
+	p->rx = net_connect(p->tx, lsk);
+	close(lsk);
+	return p->rx < 0 ? p->rx : 0;
+}
+
+TEST_F(refused, mptcp)
+{
+	const struct piece first = { SEED, 0, 100 };
+	struct netrig *n = &self->net;
+	int lsk, ret;
+
+	ret = open_pair(n, AF_INET, IPPROTO_MPTCP, &self->bad, &lsk);
+	if (ret == -EPROTONOSUPPORT || ret == -ENOPROTOOPT)
+		SKIP(return, "no MPTCP");
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, connect_pair(&self->bad, lsk));
+	/* the first one ends the handshake, which SIOCOUTQ counts as a byte */
+	ASSERT_EQ(0, piece_send(self->bad.tx, &first, 0));
+	ASSERT_EQ(0, net_recv(self->bad.rx, &first, 1));
+	EXPECT_NO_TARGET(-EOPNOTSUPP, self->bad.tx);
+	CHECK_SEND(0, &self->bad, LEN, -EOPNOTSUPP);
+}
+
+static int set_md5(struct netrig *n, int fd, enum net_side other, int family)
+{
+	struct tcp_md5sig md5 = { .tcpm_keylen = strlen(KEY), .tcpm_key = KEY };
+	struct sockaddr_storage ss;
+
+	net_addr(n, other, family, 0, &ss);
+	memcpy(&md5.tcpm_addr, &ss, sizeof(ss));
+	return setsockopt(fd, IPPROTO_TCP, TCP_MD5SIG, &md5, sizeof(md5)) ?
+	       -errno : 0;
+}
+
+static int set_ao(struct netrig *n, int fd, enum net_side other, int family)
+{
+	struct tcp_ao_add ao = {
+		.alg_name = "hmac(sha1)",
+		.prefix = family == AF_INET ? 32 : 128,
+		.sndid = 100,
+		.rcvid = 100,
+		.keylen = strlen(KEY),
+		.key = KEY,
+	};
+	struct sockaddr_storage ss;
+
+	net_addr(n, other, family, 0, &ss);
+	memcpy(&ao.addr, &ss, sizeof(ss));
+	return setsockopt(fd, IPPROTO_TCP, TCP_AO_ADD_KEY, &ao, sizeof(ao)) ?
+	       -errno : 0;
+}
+
+typedef int (*set_key_fn)(struct netrig *n, int fd, enum net_side other,
+			  int family);
+
+/* Segments have to be signed by who can read them; the device could be used */
+static int open_signed(struct netrig *n, int family, set_key_fn set_key,
+		       struct net_pair *p)
+{
+	int lsk, ret = open_pair(n, family, 0, p, &lsk);
+
+	if (!ret)
+		ret = set_key(n, lsk, NET_CARD, family);
+	if (!ret)
+		ret = set_key(n, p->tx, NET_PEER, family);
+	return ret ?: connect_pair(p, lsk);
+}
+
+TEST_F(refused, md5)
+{
+	static const int families[] = { AF_INET, AF_INET6 };
+	int ret;
+
+	for (int i = 0; i < 2; i++) {
+		ret = open_signed(&self->net, families[i], set_md5, &self->bad);
+		if (ret == -ENOPROTOOPT)
+			SKIP(return, "no TCP-MD5");
+		ASSERT_EQ(0, ret);
+		EXPECT_TARGET(self->bad.tx);
+		CHECK_SEND(1, &self->bad, LEN, -EOPNOTSUPP);
+		net_close(&self->bad);
+	}
+}
+
+TEST_F(refused, ao)
+{
+	int ret = open_signed(&self->net, AF_INET, set_ao, &self->bad);
+
+	if (ret == -ENOPROTOOPT)
+		SKIP(return, "no TCP-AO");
+	ASSERT_EQ(0, ret);
+	EXPECT_TARGET(self->bad.tx);
+	CHECK_SEND(1, &self->bad, LEN, -EOPNOTSUPP);
+}
+
+/* Encrypted by the CPU. One way is enough: acknowledgments come in the clear */
+TEST_F(refused, xfrm)
+{
+	static const char state[] =
+		"xfrm state add src 10.73.%u.1 dst 10.73.%u.2 proto esp"
+		" spi 0x7300 reqid 73 mode transport aead rfc4106(gcm(aes))"
+		" 0x000102030405060708090a0b0c0d0e0f10111213 128\n";
+	static const char policy[] =
+		"xfrm policy add src 10.73.%u.1 dst 10.73.%u.2 dir out"
+		" tmpl src 10.73.%u.1 dst 10.73.%u.2 proto esp reqid 73"
+		" mode transport\n";
+	struct netrig *n = &self->net;
+	unsigned int k = n->net;
+
+	self->xfrm = true;
+	if (net_ip(n->ns[NET_PEER], state, k, k) || net_ip(n->home, state, k, k) ||
+	    net_ip(n->home, policy, k, k, k, k))
+		SKIP(return, "no IPsec");
+	ASSERT_EQ(0, net_tcp(n, AF_INET, &self->bad));
+	EXPECT_TARGET(self->bad.tx);
+	CHECK_SEND(1, &self->bad, LEN, -EOPNOTSUPP);
+	net_close(&self->bad);
+	ASSERT_EQ(0, net_udp(n, AF_INET, &self->bad));
+	CHECK_SEND(0, &self->bad, 1000, -EOPNOTSUPP);
+}
+
+/* The SYN takes a copy */
+TEST_F(refused, fast_open)
+{
+	const struct piece want[] = { { SEED, POS, LEN }, { SEED + 1, 0, 333 } };
+	struct netrig *n = &self->net;
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	struct io_uring_sqe *sqe;
+	int lsk;
+
+	ASSERT_EQ(0, open_pair(n, AF_INET, 0, &self->bad, &lsk));
+	ASSERT_EQ(0, getsockname(lsk, (void *)&ss, &len));
+	sqe = net_prep(n, self->bad.tx, 0, POS, LEN, MSG_FASTOPEN);
+	sqe->addr2 = (uintptr_t)&ss;
+	sqe->addr_len = len;
+	EXPECT_EQ(self->copy ? LEN : -EOPNOTSUPP, net_do(n));
+	ASSERT_EQ(0, net_idle(n));
+	if (self->copy) {
+		EXPECT_EQ(1, n->copied);
+		self->bad.rx = accept(lsk, NULL, NULL);
+		ASSERT_GE(self->bad.rx, 0);
+		ASSERT_EQ(0, net_timeouts(self->bad.rx));
+		close(lsk);
+	} else {
+		/* it may still be connected as usual */
+		ASSERT_EQ(0, connect_pair(&self->bad, lsk));
+	}
+	EXPECT_EQ(0, piece_send(self->bad.tx, &want[1], 0));
+	EXPECT_EQ(0, net_recv(self->bad.rx, want + !self->copy, 1 + self->copy));
+}
+
+TEST_F(refused, not_connected_yet)
+{
+	struct netrig *n = &self->net;
+	int lsk, ret;
+
+	ASSERT_EQ(0, open_pair(n, AF_INET, 0, &self->bad, &lsk));
+	ret = net_send(n, self->bad.tx, 0, POS, LEN, 0);
+	EXPECT_TRUE(ret == -EPIPE || ret == -ENOTCONN || ret == -ENODEV);
+	ASSERT_EQ(0, connect_pair(&self->bad, lsk));
+	ASSERT_EQ(0, net_mark(&self->bad));
+	EXPECT_EQ(0, net_works(n, 0, &self->bad));
+}
+
+/* Fragments are cut by the CPU */
+TEST_F(refused, larger_than_the_mtu)
+{
+	static const int families[] = { AF_INET, AF_INET6 };
+	struct netrig *n = &self->net;
+
+	for (int i = 0; i < 2; i++) {
+		unsigned int max = i ? 1452 : 1472;
+
+		ASSERT_EQ(0, net_udp(n, families[i], &self->bad));
+		CHECK_SEND(0, &self->bad, max + 1, -EOPNOTSUPP);
+		CHECK_SEND(0, &self->bad, 4000, -EOPNOTSUPP);
+		EXPECT_EQ(0, net_works(n, 0, &self->bad));
+		net_close(&self->bad);
+	}
+}
+
+/* --- the card as it is set up now --- */
+
+TEST_F(refused, offloads)
+{
+	static const __u32 features[] = { ETHTOOL_SSG, ETHTOOL_STXCSUM };
+	struct netrig *n = &self->net;
+
+	ASSERT_EQ(0, net_udp(n, AF_INET, &self->bad));
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, net_feature(n, features[i], false));
+		CHECK_SEND(0, &self->tcp, LEN, -EOPNOTSUPP);
+		CHECK_SEND(0, &self->bad, 1000, -EOPNOTSUPP);
+		ASSERT_EQ(0, net_feature(n, features[i], true));
+		EXPECT_EQ(0, net_works(n, 0, &self->tcp));
+		EXPECT_EQ(0, net_works(n, 0, &self->bad));
+	}
+}
+
+/* --- requests that make no sense; a copy does not mend them --- */
+
+TEST_F(refused, outside_of_the_buffer)
+{
+	static const struct {
+		__u64 off;
+		__u32 len;
+	} bad[] = {
+		{ SIZE, 1 }, { SIZE - 1, 2 }, { 0, SIZE + 1 }, { 1, SIZE },
+		{ SIZE + 1, 0 }, { -1ULL, 1 }, { -1ULL, 2 }, { 1ULL << 63, 4096 },
+		{ 1ULL << 32, 1 }, { 0, 0x7ffff000 }, { 0, ~0U },
+	};
+	struct netrig *n = &self->net;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(bad); i++) {
+		EXPECT_EQ(-EFAULT, net_send(n, self->tcp.tx, 0, bad[i].off,
+					    bad[i].len, MSG_DONTWAIT));
+	}
+	ASSERT_EQ(0, net_idle(n));
+	ASSERT_EQ(0, net_mark(&self->tcp));
+	EXPECT_EQ(0, net_works(n, 0, &self->tcp));
+}
+
+TEST_F(refused, vector_with_a_bad_piece)
+{
+	static const struct iovec bad[] = {
+		{ (void *)SIZE, 1 }, { (void *)(SIZE - 10), 11 },
+		{ (void *)-1ULL, 2 }, { NULL, 0 },
+	};
+	struct netrig *n = &self->net;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(bad); i++) {
+		struct iovec iov[] = { { NULL, 100 }, bad[i], { NULL, 100 } };
+
+		EXPECT_EQ(-EFAULT, net_sendv(n, self->tcp.tx, 0, iov, 3,
+					     MSG_DONTWAIT));
+	}
+	ASSERT_EQ(0, net_idle(n));
+	ASSERT_EQ(0, net_mark(&self->tcp));
+	EXPECT_EQ(0, net_works(n, 0, &self->tcp));
+}
+
+TEST_F(refused, empty_slot)
+{
+	struct netrig *n = &self->net;
+	struct iovec iov = { NULL, 100 };
+
+	EXPECT_EQ(-EFAULT, net_send(n, self->tcp.tx, 5, 0, 100, 0));
+	EXPECT_EQ(-EFAULT, net_sendv(n, self->tcp.tx, 5, &iov, 1, 0));
+	EXPECT_EQ(-EFAULT, net_send(n, self->tcp.tx, NETRIG_SLOTS, 0, 100, 0));
+	ASSERT_EQ(0, net_mark(&self->tcp));
+}
+
+/* SEND, which knows ordinary registered buffers */
+TEST_F(refused, send_that_copies_anyway)
+{
+	struct netrig *n = &self->net;
+
+	uring_prep_rw(&n->ring, IORING_OP_SEND, self->tcp.tx, 0, 0, 100, 0)->ioprio =
+		IORING_RECVSEND_FIXED_BUF;
+	EXPECT_EQ(-EOPNOTSUPP, net_do(n));
+	ASSERT_EQ(0, net_mark(&self->tcp));
+}
+
+/* A socket is a target, but no file: its offsets are no addresses */
+TEST_F(refused, read_and_write)
+{
+	struct netrig *n = &self->net;
+
+	EXPECT_LT(uring_write(&n->ring, self->tcp.tx, 0, 0, 100, 0), 0);
+	EXPECT_LT(uring_write(&n->ring, self->tcp.tx, -1ULL, 4096, 100, 0), 0);
+	/* a read would wait, if it were one */
+	ASSERT_EQ(0, piece_send(self->tcp.rx, &(struct piece) { 1, 0, 100 }, 0));
+	EXPECT_LT(uring_read(&n->ring, self->tcp.tx, 0, 0, 100, 0), 0);
+	EXPECT_EQ(NO_MISMATCH, mem_check(&n->mem, 0, 0, SIZE, SEED));
+	ASSERT_EQ(0, net_mark(&self->tcp));
+}
+
+/* --- registration --- */
+
+TEST_F(refused, direction)
+{
+	struct netrig *n = &self->net;
+	int dmabuf = n->mem.fd;
+
+	EXPECT_EQ(-EACCES, net_reg(n, 1, dmabuf, self->tcp.tx, variant->flags |
+				   IO_REGBUF_DMABUF_WRONLY));
+	EXPECT_EQ(0, net_reg(n, 1, dmabuf, self->tcp.tx, variant->flags |
+			     IO_REGBUF_DMABUF_RDONLY));
+	EXPECT_EQ(0, net_works(n, 1, &self->tcp));
+	EXPECT_EQ(0, net_works(n, 0, &self->tcp));
+	if (!self->copy)
+		return;
+	/* no device is asked here, so it is the send that fails */
+	ASSERT_EQ(0, net_local("127.0.0.1", &self->bad));
+	EXPECT_EQ(0, net_reg(n, 1, dmabuf, self->bad.tx, variant->flags |
+			     IO_REGBUF_DMABUF_WRONLY));
+	EXPECT_EQ(-EFAULT, net_send(n, self->bad.tx, 1, 0, 100, 0));
+	ASSERT_EQ(0, net_mark(&self->bad));
+}
+
+TEST_F(refused, memory_that_cannot_be_pinned)
+{
+	struct netrig *n = &self->net;
+	struct mem mem;
+
+	if (mem_create_bar(&mem, SIZE, DMA_BUF_BAR_NO_PIN, 0))
+		SKIP(return, "no /dev/dmabuf_bar");
+	EXPECT_EQ(-EOPNOTSUPP, net_reg(n, 1, mem.fd, self->tcp.tx,
+				       variant->flags));
+	EXPECT_TRUE(bufinfo_wait(mem.fd, 0, 5000));
+	mem_destroy(&mem);
+}
+
+/* It cannot be moved, and what can be said by REQUIRE_P2P and PIN, may be said */
+TEST_F(refused, memory_is_pinned)
+{
+	struct netrig *n = &self->net;
+	struct dma_buf_bar_info info;
+	struct mem mem;
+
+	if (mem_create(&mem, MEM_BAR, SIZE))
+		SKIP(return, "no /dev/dmabuf_bar");
+	ASSERT_EQ(0, mem_fill(&mem, 0, 0, SIZE, SEED));
+	ASSERT_EQ(0, net_reg(n, 1, mem.fd, self->tcp.tx, variant->flags |
+			     IO_REGBUF_DMABUF_REQUIRE_P2P |
+			     IO_REGBUF_DMABUF_PIN));
+	ASSERT_EQ(0, bar_info(&mem, &info));
+	EXPECT_GE(info.pinned, 1);
+	EXPECT_EQ(-EBUSY, bar_move(&mem, DMA_BUF_BAR_PLACE_SYSTEM));
+	EXPECT_EQ(0, net_works(n, 1, &self->tcp));
+	ASSERT_EQ(0, reg_clear(&n->ring, 1));
+	EXPECT_TRUE(bufinfo_wait(mem.fd, 0, net_patience()));
+	ASSERT_EQ(0, bar_info(&mem, &info));
+	EXPECT_EQ(0, info.pinned);
+	EXPECT_EQ(0, bar_move(&mem, DMA_BUF_BAR_PLACE_SYSTEM));
+	mem_destroy(&mem);
+}
+
+/* PCI memory is nothing to copy from, so that COPY_OK is of no use */
+TEST_F(refused, memory_that_cannot_be_copied)
+{
+	struct netrig *n = &self->net;
+	struct mem mem;
+	int err = self->copy ? -EOPNOTSUPP : -ENODEV;
+
+	if (mem_create(&mem, MEM_BAR, SIZE))
+		SKIP(return, "no /dev/dmabuf_bar");
+	ASSERT_EQ(0, mem_fill(&mem, 0, 0, SIZE, SEED));
+	ASSERT_EQ(0, net_reg(n, 1, mem.fd, self->tcp.tx, variant->flags));
+	ASSERT_EQ(0, net_local("127.0.0.1", &self->bad));
+	check_send(_metadata, n, false, 1, &self->bad, LEN, err);
+	EXPECT_EQ(0, net_works(n, 1, &self->tcp));
+	mem_destroy(&mem);
+}
+
+/* The exporter takes it back in spite of the pin: this slot is done for */
+TEST_F(refused, memory_is_revoked)
+{
+	struct netrig *n = &self->net;
+	int err = self->copy ? -EOPNOTSUPP : -ENODEV;
+	struct mem mem;
+
+	if (mem_create(&mem, MEM_BAR, SIZE))
+		SKIP(return, "no /dev/dmabuf_bar");
+	ASSERT_EQ(0, mem_fill(&mem, 0, 0, SIZE, SEED));
+	ASSERT_EQ(0, net_reg(n, 1, mem.fd, self->tcp.tx, variant->flags));
+	EXPECT_EQ(0, net_works(n, 1, &self->tcp));
+	/* nothing of it is on the way, so the card does not read it any more */
+	ASSERT_EQ(0, net_wait_acked(self->tcp.tx));
+	ASSERT_EQ(0, bar_revoke(&mem, true));
+	check_send(_metadata, n, false, 1, &self->tcp, LEN, err);
+	EXPECT_EQ(-ENODEV, net_reg(n, 2, mem.fd, self->tcp.tx, variant->flags));
+	ASSERT_EQ(0, bar_revoke(&mem, false));
+	check_send(_metadata, n, false, 1, &self->tcp, LEN, err);
+	ASSERT_EQ(0, reg_clear(&n->ring, 1));
+	ASSERT_TRUE(bufinfo_wait(mem.fd, 0, net_patience()));
+	ASSERT_EQ(0, net_reg(n, 1, mem.fd, self->tcp.tx, variant->flags));
+	EXPECT_EQ(0, net_works(n, 1, &self->tcp));
+	mem_destroy(&mem);
+}
+
+TEST_HARNESS_MAIN
