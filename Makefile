@@ -10,7 +10,7 @@ MAKEFLAGS += --no-print-directory
 LAB := tools/testing/lab
 BUILD := build
 BENCH := tools/testing/bench
-SELFTESTS := tools/testing/selftests/io_uring_dmabuf
+SELFTESTS := tools/testing/selftests/io_uring_dmabuf tools/testing/selftests/net/netmem
 
 # Given on the command line; the tools read them from the environment.
 JOBS ?= $(shell nproc)
@@ -31,7 +31,7 @@ help:
 #- make test      every test, on the plain and on the debug kernel
 #-                  TESTS='glob'  KERNEL=plain|debug  IOMMU=..  TOPO=..   only these
 #- make run CMD='program arguments'   run a program of this machine in the guest
-#-                  IOMMU=strict|lazy|off  KERNEL=plain|debug|stock  TOPO=switch|bridge
+#-                  IOMMU=strict|lazy|off  KERNEL=plain|debug|stock  TOPO=switch|bridge|net
 #- make shell     a root shell in the guest, with the lab's devices
 #- make bench     instructions per I/O, our kernel against stock 7.2
 #- make check     shellcheck, checkpatch, sparse, W=1; patches apply with no fuzz
@@ -56,13 +56,14 @@ kernel:
 
 # The programs that run in the guest; compiled against the headers of our kernel.
 tests: | $(BUILD)
-	@if [ -f $(SELFTESTS)/Makefile ]; then \
-		mkdir -p $(BUILD)/tests; \
-		echo "Selftests"; \
-		$(submake) -C $(SELFTESTS) OUTPUT="$(CURDIR)/$(BUILD)/tests" \
+	@mkdir -p $(BUILD)/tests/netmem
+	@echo "Selftests"
+	@for d in $(SELFTESTS); do \
+		case $$d in */netmem) out=tests/netmem ;; *) out=tests ;; esac; \
+		$(submake) -C $$d OUTPUT="$(CURDIR)/$(BUILD)/$$out" \
 			KSFT="$(CURDIR)/$(BUILD)/linux/tools/testing/selftests" \
-			KHDR_INCLUDES="-isystem $(CURDIR)/$(BUILD)/headers/include"; \
-	fi
+			KHDR_INCLUDES="-isystem $(CURDIR)/$(BUILD)/headers/include" || exit 1; \
+	done
 
 $(BUILD):
 	@mkdir -p $@
@@ -86,7 +87,7 @@ test:
 # CMD goes through the environment: quotes and spaces in it survive.
 run: export LAB_CMD = $(value CMD)
 run:
-	@[ -n "$$LAB_CMD" ] || { echo "make run CMD='program arguments' [IOMMU=strict|lazy|off] [KERNEL=plain|debug|stock] [TOPO=switch|bridge]" >&2; exit 2; }
+	@[ -n "$$LAB_CMD" ] || { echo "make run CMD='program arguments' [IOMMU=strict|lazy|off] [KERNEL=plain|debug|stock] [TOPO=switch|bridge|net]" >&2; exit 2; }
 	@$(LAB)/deps build run >&2
 	@$(LAB)/kernel $(or $(KERNEL),plain) >&2
 	@$(LAB)/vm -k $(or $(KERNEL),plain) -i $(or $(IOMMU),strict) -t $(or $(TOPO),switch) \

@@ -58,6 +58,7 @@ static const struct probe {
 	BYTES("copy_page_to_iter_nofault", "%dx:u32", OPTIONAL),
 	BYTES("copy_folio_from_iter_atomic", "%dx:u64", OPTIONAL),
 	BYTES("bio_copy_data_iter", "+8(%si):u32", OPTIONAL),
+	BYTES("skb_copy_bits", "%cx:u32", OPTIONAL),
 #undef BYTES
 #undef ONE
 };
@@ -89,6 +90,9 @@ static const struct event {
 #define NR_EVENTS	(sizeof(events) / sizeof(events[0]))
 
 static bool copies_known = true;
+
+static void (*watcher)(void *ctx, struct counts *c, const char *name, const char *fields);
+static void *watcher_ctx;
 
 static int write_file(const char *path, const char *text, int flags)
 {
@@ -184,6 +188,22 @@ void counters_close(void)
 	write_file(TRACEFS "/kprobe_events", "-:" GROUP "/" FLUSH_PROBE, O_APPEND);
 }
 
+int counters_cpu(unsigned int cpu)
+{
+	char mask[16];
+
+	snprintf(mask, sizeof(mask), "%x", 1u << cpu);
+	return must_write(INSTANCE "/tracing_cpumask", mask);
+}
+
+int counters_watch(const char *event, void (*line)(void *ctx, struct counts *c, const char *name,
+						   const char *fields), void *ctx)
+{
+	watcher = line;
+	watcher_ctx = ctx;
+	return enable_event(event, true);
+}
+
 int counters_start(void)
 {
 	int ret = write_file(INSTANCE "/trace", "", O_TRUNC);
@@ -223,14 +243,9 @@ static uint64_t *field(struct counts *c, size_t offset)
 	return (uint64_t *)((char *)c + offset);
 }
 
-/* "name: fields" for an event, "name: (address) v=.." for a kprobe. */
-static void count_line(struct counts *c, char *line, unsigned int block)
+/* The fields of an event, "(address) v=.." of a kprobe. */
+static void count_event(struct counts *c, const char *name, const char *colon, unsigned int block)
 {
-	char *colon = strchr(line, ':'), *name = line;
-
-	if (line[0] == '#' || !colon)
-		return;
-	*colon++ = '\0';
 	if (!strcmp(name, "nvme_setup_cmd")) {
 		count_command(c, colon, block);
 		return;
@@ -249,6 +264,18 @@ static void count_line(struct counts *c, char *line, unsigned int block)
 	for (size_t i = 0; i < NR_PROBES; i++)
 		if (!strcmp(name, probes[i].symbol))
 			probes[i].count(field(c, probes[i].field), number_after(colon, " v="));
+}
+
+static void count_line(struct counts *c, char *line, unsigned int block)
+{
+	char *colon = strchr(line, ':');
+
+	if (line[0] == '#' || !colon)
+		return;
+	*colon++ = '\0';
+	count_event(c, line, colon, block);
+	if (watcher)
+		watcher(watcher_ctx, c, line, colon);
 }
 
 /* A full buffer drops events: then the counts are worth nothing. */

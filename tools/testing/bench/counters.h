@@ -28,6 +28,16 @@ int counters_open(void);
 void counters_close(void);
 int counters_start(void);
 
+/* Counts only what @cpu does. */
+int counters_cpu(unsigned int cpu);
+
+/*
+ * Shows @line every event, behind those counted from it in @c: its name and its
+ * fields; and @event, which is not counted.
+ */
+int counters_watch(const char *event, void (*line)(void *ctx, struct counts *c, const char *name,
+						   const char *fields), void *ctx);
+
 /* Stops, and adds to @counts.  @block: logical block size of the drive. */
 int counters_stop(struct counts *counts, unsigned int block);
 

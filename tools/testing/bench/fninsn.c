@@ -3,13 +3,15 @@
  * fninsn - QEMU TCG plugin: guest instructions and calls per kernel function,
  * inside windows that the program in the guest opens and closes.
  *
- *   qemu-system-x86_64 -smp 1 -plugin fninsn.so,sym=System.map,out=FILE[,mark=SYMBOL]
+ *   qemu-system-x86_64 -smp 1 -plugin fninsn.so,sym=System.map,out=FILE[,mark=SYMBOL][,cpu=N]
  *
  *   sym=FILE     System.map of the kernel in the guest.  Boot it with nokaslr.
  *   out=FILE     the tables are written here; an older file is replaced.
  *   mark=SYMBOL  kernel function whose entry toggles the window: an odd entry
  *                opens one, the next closes it and appends its table.
  *                Default: __x64_sys_ioprio_get, which changes nothing.
+ *   cpu=N        of several vCPUs only this one counts, its marks too.  Without
+ *                it there may be only one.
  *
  * The tables, one line per record:
  *
@@ -107,6 +109,12 @@ static uint64_t mark_addr;
 static FILE *out;
 static unsigned int window;
 static bool counting;
+static unsigned int counted_cpu;
+
+/*
+ * With several vCPUs, each has a host thread (MTTCG).  What is above and changes
+ * after the start is touched by the thread of counted_cpu only, and at exit.
+ */
 
 static bool within(const struct range *r, uint64_t addr)
 {
@@ -158,8 +166,9 @@ static void close_window(void)
 
 static void on_mark(unsigned int vcpu, void *data)
 {
-	(void)vcpu;
 	(void)data;
+	if (vcpu != counted_cpu)
+		return;
 	if (counting)
 		close_window();
 	else
@@ -171,8 +180,7 @@ static void on_run(unsigned int vcpu, void *data)
 {
 	struct run *run = data;
 
-	(void)vcpu;
-	if (!counting)
+	if (vcpu != counted_cpu || !counting)
 		return;
 	run->sym->insns += run->insns;
 	run->sym->calls += run->calls;
@@ -291,6 +299,7 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const void *qemu_info, int a
 {
 	const struct qemu_info *info = qemu_info;
 	const char *map = NULL, *path = NULL, *v;
+	int cpu = -1;
 
 	for (int i = 0; i < argc; i++) {
 		if ((v = value(argv[i], "sym=")))
@@ -299,16 +308,19 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const void *qemu_info, int a
 			path = v;
 		else if ((v = value(argv[i], "mark=")))
 			mark_name = strdup(v);
+		else if ((v = value(argv[i], "cpu=")))
+			cpu = atoi(v);
 		else {
-			fprintf(stderr, "fninsn: unknown argument '%s' (sym=, out=, mark=)\n", argv[i]);
+			fprintf(stderr, "fninsn: unknown argument '%s' (sym=, out=, mark=, cpu=)\n", argv[i]);
 			return -1;
 		}
 	}
-	if (info->system_emulation && info->system.smp_vcpus != 1) {
-		fprintf(stderr, "fninsn: %d vCPUs: the counters are not per CPU (use -smp 1)\n",
+	if (info->system_emulation && info->system.smp_vcpus != 1 && cpu < 0) {
+		fprintf(stderr, "fninsn: %d vCPUs: one of them is counted (say cpu=N, or use -smp 1)\n",
 			info->system.smp_vcpus);
 		return -1;
 	}
+	counted_cpu = cpu < 0 ? 0 : (unsigned int)cpu;
 	if (read_system_map(map))
 		return -1;
 	out = path ? fopen(path, "w") : NULL;

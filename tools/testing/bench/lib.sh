@@ -38,8 +38,8 @@ kernel_ready() {
 }
 
 # guest NAME KERNEL IOMMU SECONDS [vm options] -- command...: what it prints goes to
-# $out/NAME.txt, and what of that is JSON to $out/NAME.json.  One CPU: the counters
-# are exact, and nothing runs beside the program.
+# $out/NAME.txt, and what of that is JSON to $out/NAME.json.  One CPU, if the vm options
+# do not say otherwise: the counters are exact, and nothing runs beside the program.
 guest() {
 	name=$1 kernel=$2 iommu=$3 limit=$4
 	shift 4
@@ -55,11 +55,12 @@ guest() {
 	fi
 }
 
-# measure NAME KERNEL IOMMU SECONDS [vm options] -- regbuf-bench-argument...: the same
-# with instruction counts; $out/NAME.json gets a "path" object per case.
-measure() {
-	name=$1 kernel=$2 iommu=$3 limit=$4 options=
-	shift 4
+# measure_with PROGRAM LISTS PLUGIN-ARGUMENTS NAME KERNEL IOMMU SECONDS [vm options] --
+# argument...: the same with instruction counts of that program; $out/NAME.json gets a
+# "path" object per case.  LISTS: what is the path, of two rules the first counts.
+measure_with() {
+	program=$1 lists=$2 plugin=$3 name=$4 kernel=$5 iommu=$6 limit=$7 options=
+	shift 7
 	while [ "$1" != -- ]; do
 		options="$options $1"
 		shift
@@ -68,18 +69,35 @@ measure() {
 	kernel_ready "$kernel"
 	# shellcheck disable=SC2086  # words
 	guest "$name" "$kernel" "$iommu" "$limit" $options \
-		-p "$out/fninsn.so,sym=$build/kernel/$kernel/System.map,out=$out/$name.insns" \
-		-- "$out/regbuf-bench" "$@"
+		-p "$out/fninsn.so,sym=$build/kernel/$kernel/System.map,out=$out/$name.insns$plugin" \
+		-- "$out/$program" "$@"
+	for list in $lists; do
+		cat "$here/$list"
+	done >"$out/$name.list"
 	awk -v mode=sum -f "$here/json.awk" -f "$here/insns.awk" \
-		"$here/path.list" "$out/$name.json" "$out/$name.insns" >"$out/$name.path" ||
+		"$out/$name.list" "$out/$name.json" "$out/$name.insns" >"$out/$name.path" ||
 		die "no instruction counts for $name"
 	cat "$out/$name.path" >>"$out/$name.json"
+}
+
+# measure NAME KERNEL IOMMU SECONDS [vm options] -- regbuf-bench-argument...
+measure() {
+	measure_with regbuf-bench path.list '' "$@"
+}
+
+# net_measure NAME KERNEL IOMMU SECONDS [vm options] -- net-bench-argument...: two CPUs,
+# of which the one that sends is counted.
+net_measure() {
+	name=$1 kernel=$2 iommu=$3 limit=$4
+	shift 4
+	measure_with net-bench 'net-path.list path.list' ,cpu=0 \
+		"$name" "$kernel" "$iommu" "$limit" -t net -c 2 "$@"
 }
 
 # top N NAME: the N most expensive functions of every case of that measurement.
 top_functions() {
 	awk -v mode=functions -f "$here/json.awk" -f "$here/insns.awk" \
-		"$here/path.list" "$out/$2.json" "$out/$2.insns" |
+		"$out/$2.list" "$out/$2.json" "$out/$2.insns" |
 		sort -k1,1 -k4,4nr | awk -v n="$1" '
 		$1 != last { printf "\n%s: instructions and calls per I/O, by function\n", $1; last = $1; shown = 0 }
 		$2 == "path" && shown++ < n { printf "  %-40s %9.1f %8.2f\n", $3, $4, $5 }'

@@ -1,0 +1,569 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * net-bench - what sending costs the kernel, counted on the sender's side only.
+ *
+ *   net-bench [options] KIND:SIZE...
+ *
+ *   KIND       send | plain | pages | dmabuf | bar    (netbuf.h)
+ *   SIZE       bytes of a request, or with k, m:  64 4k 1m
+ *
+ *   -d CARD    the environment has LAB_NET_<CARD> and LAB_NET_<CARD>_PEER [E1000E]
+ *   -q DEPTH   requests submitted together [1]
+ *   -n COUNT   requests per window [256], at most 1 MiB of them
+ *   -m         all but the last of a window with MSG_MORE, so that TCP fills its
+ *              packets; without it every request leaves at once
+ *   -i N       windows for the instruction count (fninsn.c, cpu=0) [0]
+ *   -e N       windows for the event counts [0]
+ *
+ * Needs two CPUs.  A window is COUNT requests on a TCP connection from the card to
+ * its peer, until everything is sent, acknowledged and, with SEND_ZC, the last
+ * notification is in.  What the sender and the card do, interrupts included, is on
+ * CPU 0, which waits without system calls; the receiver is on CPU 1.  Every window
+ * sends other data, and the receiver compares every byte.
+ *
+ * Output, a JSON object per line; exit status 0: every byte was right, 1: not
+ * or something failed, 2: wrong arguments.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "counters.h"
+#include "fail.h"
+#include "link.h"
+#include "netbuf.h"
+#include "netcount.h"
+#include "receiver.h"
+#include "ring.h"
+
+#define MAX_CASES	64
+#define MAX_COUNT	1024u
+#define PATIENCE_S	120	/* for a case; then the signal ends the program */
+#define WARM_WINDOWS	8		/* then TCP's windows are wide open */
+
+struct options {
+	const char *card;
+	unsigned int depth, count;
+	unsigned int insn_windows, event_windows;
+	bool more;
+};
+
+struct bench_case {
+	const char *name;
+	enum source source;
+	size_t size;
+	unsigned int count, depth;
+	bool more;
+};
+
+/* What runs: one case, with its memory and its connection ready. */
+struct job {
+	const struct bench_case *c;
+	struct ring ring;
+	struct buffer buf;
+	struct connection conn;
+	struct receiver receiver;
+	unsigned char *pattern;
+	unsigned int notifications;	/* to come */
+	uint64_t seed;
+	long wrong;
+	uint64_t verified;
+	struct tcp_counts before, least, most;
+};
+
+static unsigned int nr_marks;
+
+/* Opens or closes a window of fninsn.c; changes nothing in the kernel. */
+static void mark(void)
+{
+	syscall(SYS_ioprio_get, 1, 0);
+	nr_marks++;
+}
+
+static size_t span(const struct bench_case *c)
+{
+	return c->count * c->size;
+}
+
+/* ---- sending ---- */
+
+static unsigned int more(const struct bench_case *c, unsigned int nr)
+{
+	return c->more && nr + 1 < c->count ? MSG_MORE : 0;
+}
+
+static void prepare(struct job *job, unsigned int nr)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&job->ring);
+
+	sqe->opcode = IORING_OP_SEND_ZC;
+	sqe->fd = job->conn.tx;
+	sqe->addr = buffer_sqe_addr(&job->buf, nr * job->c->size);
+	sqe->len = (unsigned int)job->c->size;
+	sqe->ioprio = IORING_RECVSEND_FIXED_BUF;
+	sqe->msg_flags = MSG_WAITALL | more(job->c, nr);
+	sqe->buf_index = 0;
+}
+
+/* Takes what is there: how many results of requests, or -errno. */
+static int reap(struct job *job)
+{
+	struct io_uring_cqe *cqe;
+	int results = 0, res;
+	bool notifies;
+
+	while ((cqe = ring_peek(&job->ring))) {
+		res = cqe->res;
+		notifies = cqe->flags & IORING_CQE_F_MORE;
+		if (cqe->flags & IORING_CQE_F_NOTIF) {
+			job->notifications--;
+			ring_seen(&job->ring);
+			continue;
+		}
+		ring_seen(&job->ring);
+		if (res < 0)
+			return fail(job->c->name, -res, "SEND_ZC");
+		if ((size_t)res != job->c->size)
+			return fail(job->c->name, EIO, "SEND_ZC sent only a part");
+		job->notifications += notifies;
+		results++;
+	}
+	return results;
+}
+
+static int submit(struct job *job, unsigned int nr)
+{
+	int ret = ring_submit_and_wait(&job->ring, nr), done = 0;
+
+	while (!ret && done < (int)nr) {
+		int n = reap(job);
+
+		if (n < 0)
+			return n;
+		done += n;
+		if (done < (int)nr)
+			ret = ring_submit_and_wait(&job->ring, 1);
+	}
+	return ret ? fail("io_uring_enter", -ret, "") : 0;
+}
+
+static int send_zc(struct job *job)
+{
+	unsigned int done, n;
+	int ret = 0;
+
+	for (done = 0; done < job->c->count && !ret; done += n) {
+		n = job->c->count - done;
+		if (n > job->c->depth)
+			n = job->c->depth;
+		for (unsigned int i = 0; i < n; i++)
+			prepare(job, done + i);
+		ret = submit(job, n);
+	}
+	return ret;
+}
+
+static int send_plainly(struct job *job)
+{
+	const struct bench_case *c = job->c;
+
+	for (unsigned int i = 0; i < c->count; i++) {
+		ssize_t n = send(job->conn.tx, job->buf.cpu + i * c->size, c->size,
+				 (int)(MSG_NOSIGNAL | more(c, i)));
+
+		if (n < 0)
+			return fail(c->name, errno, "send");
+		if ((size_t)n != c->size)
+			return fail(c->name, EIO, "send() sent only a part");
+	}
+	return 0;
+}
+
+static int wait_notifications(struct job *job)
+{
+	int ret = 0;
+
+	while (!ret && job->notifications) {
+		ret = ring_submit_and_wait(&job->ring, job->notifications);
+		if (!ret && reap(job) < 0)
+			return -EIO;
+	}
+	return ret ? fail("io_uring_enter", -ret, "waiting for notifications") : 0;
+}
+
+/* ---- windows ---- */
+
+/* Every 8 bytes differ from all others, and from those of another window. */
+static void make_pattern(unsigned char *p, size_t len, uint64_t seed)
+{
+	for (size_t i = 0; i < len; i += 8) {
+		uint64_t x = (seed * NETBUF_MAX + i) * 0x9e3779b97f4a7c15ull;
+
+		x ^= x >> 29;
+		memcpy(p + i, &x, 8);
+	}
+}
+
+static int window_start(struct job *job, bool muted)
+{
+	int ret;
+
+	make_pattern(job->pattern, span(job->c), job->seed++);
+	ret = buffer_fill(&job->buf, job->pattern);
+	if (!ret)
+		ret = link_counts(&job->conn, &job->before);
+	return ret ? ret : receiver_expect(&job->receiver, muted);
+}
+
+static int window_run(struct job *job)
+{
+	int ret = job->c->source == SOURCE_SEND ? send_plainly(job) : send_zc(job);
+
+	if (!ret)
+		ret = receiver_wait_acked(&job->receiver);
+	return ret ? ret : wait_notifications(job);
+}
+
+static void keep_range(struct tcp_counts *least, struct tcp_counts *most, struct tcp_counts n)
+{
+#define KEEP(field) do {				\
+	if (n.field < least->field)			\
+		least->field = n.field;			\
+	if (n.field > most->field)			\
+		most->field = n.field;			\
+} while (0)
+	KEEP(segments);
+	KEEP(acks);
+	KEEP(again);
+#undef KEEP
+}
+
+static int window_end(struct job *job)
+{
+	struct tcp_counts now;
+	int ret = link_counts(&job->conn, &now);
+	long wrong = receiver_result(&job->receiver);
+
+	if (ret || wrong < 0)
+		return ret ? ret : (int)wrong;
+	job->wrong += wrong;
+	job->verified += span(job->c);
+	if (wrong)
+		fprintf(stderr, "net-bench: %s: %ld of %zu bytes are wrong\n",
+			job->c->name, wrong, span(job->c));
+	ret = link_take_answer(&job->conn);
+	if (ret)
+		return ret;
+	now.segments -= job->before.segments;
+	now.acks -= job->before.acks;
+	now.again -= job->before.again;
+	keep_range(&job->least, &job->most, now);
+	return 0;
+}
+
+static int insn_window(struct job *job)
+{
+	int ret = window_start(job, true);
+
+	if (ret)
+		return ret;
+	mark();
+	ret = window_run(job);
+	mark();
+	return ret ? ret : window_end(job);
+}
+
+static int event_window(struct job *job, struct counts *counts)
+{
+	int ret = window_start(job, true);
+
+	if (!ret)
+		ret = counters_start();
+	if (!ret)
+		ret = window_run(job);
+	if (!ret)
+		ret = counters_stop(counts, 512);
+	return ret ? ret : window_end(job);
+}
+
+static int warm_up(struct job *job)
+{
+	int ret = 0;
+
+	for (unsigned int i = 0; i < WARM_WINDOWS && !ret; i++) {
+		ret = window_start(job, i + 1 == WARM_WINDOWS);
+		if (!ret)
+			ret = window_run(job);
+		if (!ret)
+			ret = window_end(job);
+	}
+	job->least = (struct tcp_counts){ ~0u, ~0u, ~0u };
+	job->most = (struct tcp_counts){ 0 };
+	return ret;
+}
+
+/* ---- cases ---- */
+
+static int job_start(struct job *job, const struct link *link, const struct bench_case *c,
+		     uint64_t seed)
+{
+	int ret;
+
+	*job = (struct job){ .c = c, .seed = seed << 16, .buf.fd = -1 };
+	job->pattern = mmap(NULL, span(c), PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (job->pattern == MAP_FAILED)
+		return fail("memory for the pattern", ENOMEM, "a larger guest?");
+	/* with room for a notification each */
+	ret = ring_init(&job->ring, c->count);
+	if (ret)
+		return fail("io_uring_setup", -ret, "needs a kernel with io_uring");
+	ret = link_connect(link, &job->conn);
+	if (!ret)
+		ret = netbuf_create(&job->buf, c->source, span(c));
+	if (!ret && c->source != SOURCE_SEND)
+		ret = buffer_register(&job->buf, &job->ring, job->conn.tx);
+	if (!ret)
+		ret = receiver_start(&job->receiver, &job->conn, job->pattern, span(c));
+	return ret;
+}
+
+static void job_end(struct job *job)
+{
+	receiver_stop(&job->receiver);
+	if (job->c->source != SOURCE_SEND)
+		buffer_unregister(&job->buf, &job->ring);
+	ring_exit(&job->ring);
+	buffer_destroy(&job->buf);
+	link_disconnect(&job->conn);
+	munmap(job->pattern, span(job->c));
+}
+
+static const char *env(const char *name)
+{
+	const char *v = getenv(name);
+
+	return v ? v : "";
+}
+
+static void print_head(const struct job *job, const struct link *link, const char *what)
+{
+	const struct bench_case *c = job->c;
+
+	printf("{\"what\":\"%s\",\"case\":\"%s\",\"kind\":\"%s\",\"size\":%zu,"
+	       "\"device\":\"%s\",\"iommu\":\"%s\",\"topology\":\"%s\",\"kernel\":\"%s\","
+	       "\"count\":%u,\"depth\":%u,\"more\":%d,\"pieces\":%u",
+	       what, c->name, source_name[c->source], c->size, link->driver,
+	       env("LAB_IOMMU"), env("LAB_TOPO"), env("LAB_KERNEL"),
+	       c->count, c->depth, c->more, netbuf_pieces(&job->buf));
+}
+
+static void print_tail(const struct job *job)
+{
+	const struct tcp_counts *least = &job->least, *most = &job->most;
+
+	printf(",\"verified_bytes\":%llu,\"wrong_bytes\":%ld,\"segments_low\":%u,"
+	       "\"segments_high\":%u,\"acks_low\":%u,\"acks_high\":%u,\"again\":%u}\n",
+	       (unsigned long long)job->verified, job->wrong, least->segments, most->segments,
+	       least->acks, most->acks, most->again);
+	fflush(stdout);
+}
+
+static void print_use(const char *name, const struct use *use)
+{
+	printf(",\"%s_map\":%llu,\"%s_unmap\":%llu,\"%s_flush\":%llu",
+	       name, (unsigned long long)use->map, name, (unsigned long long)use->unmap,
+	       name, (unsigned long long)use->flush);
+}
+
+static void print_counts(const struct job *job, const struct link *link, unsigned int windows,
+			 const struct counts *n, const struct netcount *net)
+{
+	print_head(job, link, "events");
+	printf(",\"sends\":%u,\"dma_map\":%llu,\"dma_unmap\":%llu,\"flush\":%llu",
+	       windows * job->c->count, (unsigned long long)n->dma_map,
+	       (unsigned long long)n->dma_unmap, (unsigned long long)n->flush);
+	print_use("payload", &net->payload);
+	print_use("header", &net->header);
+	print_use("receive", &net->receive);
+	printf(",\"packets\":%llu,\"packet_segments\":%llu",
+	       (unsigned long long)net->packets, (unsigned long long)net->segments);
+	if (n->copy_bytes != COPIES_UNKNOWN)
+		printf(",\"copy_bytes\":%llu", (unsigned long long)n->copy_bytes);
+	print_tail(job);
+}
+
+static int count_insns(struct job *job, const struct link *link, unsigned int windows)
+{
+	unsigned int first = nr_marks / 2 + 1;
+	int ret = 0;
+
+	for (unsigned int i = 0; i < windows && !ret; i++)
+		ret = insn_window(job);
+	if (ret)
+		return ret;
+	print_head(job, link, "insns");
+	printf(",\"first_window\":%u,\"windows\":%u", first, windows);
+	print_tail(job);
+	return 0;
+}
+
+static int count_events(struct job *job, const struct link *link, unsigned int windows,
+			struct netcount *net)
+{
+	struct counts counts = { 0 };
+	int ret = 0;
+
+	netcount_reset(net);
+	for (unsigned int i = 0; i < windows && !ret; i++)
+		ret = event_window(job, &counts);
+	if (!ret)
+		print_counts(job, link, windows, &counts, net);
+	return ret;
+}
+
+/* @net: events are counted, not instructions. */
+static int run_case(const struct link *link, const struct bench_case *c, uint64_t seed,
+		    const struct options *o, struct netcount *net)
+{
+	struct job job;
+	int ret;
+
+	alarm(PATIENCE_S);
+	ret = job_start(&job, link, c, seed);
+	if (ret)
+		return ret;
+	ret = warm_up(&job);
+	if (!ret)
+		ret = net ? count_events(&job, link, o->event_windows, net)
+			  : count_insns(&job, link, o->insn_windows);
+	if (ret)
+		return ret;
+	job_end(&job);
+	return job.wrong ? -EIO : 0;
+}
+
+/* A case that fails leaves a connection in who knows what state: no more of them. */
+static int run_cases(const struct link *link, const struct bench_case *cases, unsigned int nr,
+		     const struct options *o, struct netcount *net)
+{
+	int ret = 0;
+
+	for (unsigned int i = 0; i < nr && !ret; i++)
+		ret = run_case(link, &cases[i], i + 1, o, net);
+	return ret;
+}
+
+static int run(const struct link *link, const struct bench_case *cases, unsigned int nr,
+	       const struct options *o)
+{
+	struct netcount net;
+	int ret = 0;
+
+	if (o->insn_windows)
+		ret = run_cases(link, cases, nr, o, NULL);
+	if (ret || !o->event_windows)
+		return ret;
+	ret = counters_open();
+	if (!ret)
+		ret = netcount_open(&net, link);
+	if (!ret)
+		ret = run_cases(link, cases, nr, o, &net);
+	counters_close();
+	return ret;
+}
+
+static int parse_case(const char *name, const struct options *o, struct bench_case *c)
+{
+	const char *size = strchr(name, ':');
+	unsigned int source;
+	char *end;
+
+	if (!size)
+		return -EINVAL;
+	c->size = strtoull(size + 1, &end, 10);
+	if (*end == 'k')
+		c->size <<= 10;
+	else if (*end == 'm')
+		c->size <<= 20;
+	end += *end == 'k' || *end == 'm';
+	for (source = 0; source < SOURCES; source++)
+		if (strlen(source_name[source]) == (size_t)(size - name) &&
+		    !strncmp(name, source_name[source], (size_t)(size - name)))
+			break;
+	if (*end || source == SOURCES || c->size % 8 || !c->size || c->size > NETBUF_MAX)
+		return -EINVAL;
+	c->name = name;
+	c->source = source;
+	c->count = o->count;
+	c->more = o->more;
+	if (c->count > NETBUF_MAX / c->size)
+		c->count = NETBUF_MAX / c->size;
+	c->depth = o->depth < c->count ? o->depth : c->count;
+	return 0;
+}
+
+static int usage(const char *why)
+{
+	fprintf(stderr, "net-bench: %s\n"
+		"usage: net-bench [-d CARD] [-q DEPTH] [-n COUNT] [-m] [-i WINDOWS] [-e WINDOWS] KIND:SIZE...\n"
+		"e.g.   net-bench -e 3 send:4k plain:64k dmabuf:64k bar:1m\n", why);
+	return 2;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = { .card = "E1000E", .depth = 1, .count = 256 };
+	struct bench_case cases[MAX_CASES] = { 0 };
+	unsigned int nr = 0;
+	struct link link;
+	int opt;
+
+	while ((opt = getopt(argc, argv, "d:q:n:mi:e:")) != -1) {
+		switch (opt) {
+		case 'd':
+			o.card = optarg;
+			break;
+		case 'q':
+			o.depth = (unsigned int)atoi(optarg);
+			break;
+		case 'n':
+			o.count = (unsigned int)atoi(optarg);
+			break;
+		case 'm':
+			o.more = true;
+			break;
+		case 'i':
+			o.insn_windows = (unsigned int)atoi(optarg);
+			break;
+		case 'e':
+			o.event_windows = (unsigned int)atoi(optarg);
+			break;
+		default:
+			return usage("unknown option");
+		}
+	}
+	if (!o.depth || !o.count || o.count > MAX_COUNT)
+		return usage("needs a depth and a count");
+	for (; optind < argc; optind++)
+		if (nr == MAX_CASES || parse_case(argv[optind], &o, &cases[nr++]))
+			return usage(argv[optind]);
+	if (!nr)
+		return usage("no case given");
+
+	if (run_on(SENDER_CPU) || netbuf_init() || link_up(&link, o.card))
+		return 1;
+	/* No page faults in the windows. */
+	if (mlockall(MCL_CURRENT)) {
+		fail("mlockall", errno, "as root");
+		return 1;
+	}
+	return run(&link, cases, nr, &o) ? 1 : 0;
+}

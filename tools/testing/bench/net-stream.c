@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * net-stream - the two main jobs of a dma-buf that a network card is a target of,
+ * done, counted, and compared where the data arrives.
+ *
+ *   net-stream [-d CARD] [-n MIB] [-f FILE] KIND...
+ *
+ *   gpu       GPU-to-network streaming: memory of a PCI device, sent by TCP from
+ *             where it lies
+ *   storage   storage-to-network offload: a file on NVMe is read into a dma-buf and
+ *             sent from there, one slot for both devices, READ_FIXED linked to SEND_ZC
+ *   ordinary  the control: the same file by O_DIRECT read() and send()
+ *
+ *   -d CARD  the environment has LAB_NET_<CARD> and LAB_NET_<CARD>_PEER [E1000E]
+ *   -n MIB   how much is sent [32]
+ *   -f FILE  made, and removed at the end [$LAB_EXT4/net-stream]
+ *
+ * Needs two CPUs, see net-bench.c; what is counted is what CPU 0 does, which the
+ * sender and the card and the drive have.  Before each MiB the memory is poisoned
+ * and then filled by the PCI device's exporter, or by the drive.
+ *
+ * Output, a JSON object per line; exit status 0: every byte was right, 1: not or
+ * something failed, 2: wrong arguments.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "buffer.h"
+#include "counters.h"
+#include "fail.h"
+#include "link.h"
+#include "netbuf.h"
+#include "netcount.h"
+#include "receiver.h"
+#include "ring.h"
+
+#define WINDOW		NETBUF_MAX
+#define BLOCK		(256u << 10)
+#define BLOCKS		(WINDOW / BLOCK)
+#define PATIENCE_S	240
+
+enum kind { GPU, STORAGE, ORDINARY, KINDS };
+
+static const char *const kind_name[KINDS] = { "gpu", "storage", "ordinary" };
+
+struct options {
+	const char *card, *file;
+	unsigned int mib;
+};
+
+struct stream {
+	enum kind kind;
+	unsigned int windows;
+	int file;			/* O_DIRECT, or -1 */
+	struct ring ring;
+	struct buffer buf;
+	struct connection conn;
+	struct receiver receiver;
+	unsigned char *pattern;
+	unsigned int requests;		/* results to come, of which each is a block */
+	unsigned int notifications;
+	uint64_t verified, wrong;
+	struct counts counts;
+	struct netcount net;
+};
+
+/* Every 8 bytes differ from all others, and from those of another window. */
+static void fill_pattern(struct stream *s, unsigned int window)
+{
+	for (size_t i = 0; i < WINDOW; i += 8) {
+		uint64_t x = ((uint64_t)window * WINDOW + i + 1) * 0x9e3779b97f4a7c15ull;
+
+		x ^= x >> 29;
+		memcpy(s->pattern + i, &x, 8);
+	}
+}
+
+/* ---- requests ---- */
+
+static void prepare(struct stream *s, uint8_t opcode, int fd, unsigned int block, uint64_t off,
+		    bool last)
+{
+	struct io_uring_sqe *sqe = ring_sqe(&s->ring);
+
+	sqe->opcode = opcode;
+	sqe->fd = fd;
+	sqe->addr = buffer_sqe_addr(&s->buf, block * BLOCK);
+	sqe->len = BLOCK;
+	sqe->off = off;
+	sqe->buf_index = 0;
+	if (!last)
+		sqe->flags = IOSQE_IO_LINK;
+	if (opcode == IORING_OP_SEND_ZC) {
+		sqe->ioprio = IORING_RECVSEND_FIXED_BUF;
+		sqe->msg_flags = MSG_WAITALL;
+	}
+	s->requests++;
+}
+
+static int take(struct stream *s, const struct io_uring_cqe *cqe)
+{
+	if (cqe->flags & IORING_CQE_F_NOTIF) {
+		s->notifications--;
+		return 0;
+	}
+	s->requests--;
+	if (cqe->flags & IORING_CQE_F_MORE)
+		s->notifications++;
+	if (cqe->res < 0)
+		return fail(kind_name[s->kind], -cqe->res, "a request");
+	if (cqe->res != (int)BLOCK)
+		return fail(kind_name[s->kind], EIO, "a request did only a part");
+	return 0;
+}
+
+/* Submits what is prepared, until results and notifications are all in */
+static int complete(struct stream *s)
+{
+	int ret = ring_submit_and_wait(&s->ring, 1);
+
+	while (!ret) {
+		struct io_uring_cqe *cqe = ring_peek(&s->ring);
+
+		if (cqe) {
+			ret = take(s, cqe);
+			ring_seen(&s->ring);
+		} else if (s->requests || s->notifications) {
+			ret = ring_submit_and_wait(&s->ring, 1);
+		} else {
+			break;
+		}
+	}
+	return ret;
+}
+
+static int send_gpu(struct stream *s)
+{
+	for (unsigned int i = 0; i < BLOCKS; i++)
+		prepare(s, IORING_OP_SEND_ZC, s->conn.tx, i, 0, i + 1 == BLOCKS);
+	return complete(s);
+}
+
+static int send_storage(struct stream *s, unsigned int window)
+{
+	uint64_t pos = (uint64_t)window * WINDOW;
+
+	for (unsigned int i = 0; i < BLOCKS; i++) {
+		prepare(s, IORING_OP_READ_FIXED, s->file, i, pos + i * BLOCK, false);
+		prepare(s, IORING_OP_SEND_ZC, s->conn.tx, i, 0, i + 1 == BLOCKS);
+	}
+	return complete(s);
+}
+
+static int send_ordinary(struct stream *s, unsigned int window)
+{
+	uint64_t pos = (uint64_t)window * WINDOW;
+
+	for (unsigned int i = 0; i < BLOCKS; i++) {
+		unsigned char *p = s->buf.cpu + i * BLOCK;
+
+		if (pread(s->file, p, BLOCK, (off_t)(pos + i * BLOCK)) != (ssize_t)BLOCK)
+			return fail("read of the file", errno, "O_DIRECT");
+		if (send(s->conn.tx, p, BLOCK, MSG_NOSIGNAL) != (ssize_t)BLOCK)
+			return fail("send", errno, "the card's socket");
+	}
+	return 0;
+}
+
+/* ---- windows ---- */
+
+static int window_run(struct stream *s, unsigned int window)
+{
+	switch (s->kind) {
+	case GPU:
+		return send_gpu(s);
+	case STORAGE:
+		return send_storage(s, window);
+	default:
+		return send_ordinary(s, window);
+	}
+}
+
+static int window_do(struct stream *s, unsigned int window)
+{
+	int ret = buffer_poison(&s->buf, (unsigned char)(0xa5 ^ window));
+	long wrong;
+
+	fill_pattern(s, window);
+	if (!ret && s->kind == GPU)
+		ret = buffer_fill(&s->buf, s->pattern);
+	if (!ret)
+		ret = receiver_expect(&s->receiver, false);
+	if (!ret)
+		ret = counters_start();
+	if (!ret)
+		ret = window_run(s, window);
+	if (!ret)
+		ret = receiver_wait_acked(&s->receiver);
+	if (!ret)
+		ret = counters_stop(&s->counts, 512);
+	if (!ret)
+		ret = link_take_answer(&s->conn);
+	if (ret)
+		return ret;
+	wrong = receiver_result(&s->receiver);
+	if (wrong < 0)
+		return (int)wrong;
+	s->wrong += (uint64_t)wrong;
+	s->verified += WINDOW;
+	return 0;
+}
+
+/* ---- the stream ---- */
+
+/* With what an ordinary write puts there, on the drive before anybody reads it */
+static int file_create(struct stream *s, const char *path)
+{
+	s->file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_DIRECT | O_CLOEXEC, 0600);
+	if (s->file < 0)
+		return fail(path, errno, "a file on the drive");
+	for (unsigned int w = 0; w < s->windows; w++) {
+		fill_pattern(s, w);
+		if (pwrite(s->file, s->pattern, WINDOW, (off_t)w * WINDOW) != (ssize_t)WINDOW)
+			return fail(path, errno, "filling it");
+	}
+	return fsync(s->file) ? fail(path, errno, "fsync") : 0;
+}
+
+/* One slot, for the card and, if there is a file, for its drive */
+static int slot_register(struct stream *s)
+{
+	struct io_uring_regbuf_desc desc = {
+		.type = IO_REGBUF_TYPE_DMABUF, .dmabuf_fd = s->buf.fd, .target_fd = s->conn.tx,
+	};
+	int ret;
+
+	if (s->file >= 0) {
+		desc.targets = (uintptr_t)&s->file;
+		desc.nr_targets = 1;
+	}
+	ret = ring_sparse_table(&s->ring, 1);
+	if (ret >= 0)
+		ret = ring_update_slot(&s->ring, 0, &desc);
+	return ret < 0 ? fail("registering the dma-buf", -ret, kind_name[s->kind]) : 0;
+}
+
+static int stream_start(struct stream *s, const struct link *link, const struct options *o)
+{
+	static const enum source source[KINDS] = {
+		[GPU] = SOURCE_BAR, [STORAGE] = SOURCE_DMABUF, [ORDINARY] = SOURCE_SEND,
+	};
+	int ret;
+
+	s->pattern = mmap(NULL, WINDOW, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+	if (s->pattern == MAP_FAILED)
+		return fail("memory for the pattern", ENOMEM, "a larger guest?");
+	ret = s->kind == GPU ? 0 : file_create(s, o->file);
+	if (!ret)
+		ret = ring_init(&s->ring, 4 * BLOCKS);
+	if (!ret)
+		ret = link_connect(link, &s->conn);
+	if (!ret)
+		ret = netbuf_create(&s->buf, source[s->kind], WINDOW);
+	if (!ret && s->kind != ORDINARY)
+		ret = slot_register(s);
+	if (!ret)
+		ret = receiver_start(&s->receiver, &s->conn, s->pattern, WINDOW);
+	return ret ? ret : netcount_open(&s->net, link);
+}
+
+static void stream_end(struct stream *s, const struct options *o)
+{
+	receiver_stop(&s->receiver);
+	if (s->kind != ORDINARY)
+		buffer_unregister(&s->buf, &s->ring);
+	ring_exit(&s->ring);
+	buffer_destroy(&s->buf);
+	link_disconnect(&s->conn);
+	munmap(s->pattern, WINDOW);
+	if (s->file >= 0) {
+		close(s->file);
+		unlink(o->file);
+	}
+}
+
+/* Maps and unmaps that are not the card's are the drive's */
+static void stream_print(const struct stream *s, const struct link *link)
+{
+	const struct use *pay = &s->net.payload, *head = &s->net.header, *rx = &s->net.receive;
+	uint64_t all = s->counts.dma_map + s->counts.dma_unmap;
+	uint64_t own = head->map + head->unmap + rx->map + rx->unmap;
+	const char *iommu = getenv("LAB_IOMMU");
+
+	printf("{\"what\":\"stream\",\"kind\":\"%s\",\"device\":\"%s\",\"iommu\":\"%s\","
+	       "\"bytes\":%llu,\"wrong_bytes\":%llu,\"packets\":%llu,\"packet_segments\":%llu,"
+	       "\"nvme_commands\":%llu,\"nvme_bytes\":%llu,\"card_maps\":%llu,"
+	       "\"drive_maps\":%llu,\"own_maps\":%llu",
+	       kind_name[s->kind], link->driver, iommu ? iommu : "",
+	       (unsigned long long)s->verified, (unsigned long long)s->wrong,
+	       (unsigned long long)s->net.packets, (unsigned long long)s->net.segments,
+	       (unsigned long long)s->counts.commands,
+	       (unsigned long long)s->counts.command_bytes,
+	       (unsigned long long)(pay->map + pay->unmap),
+	       (unsigned long long)(all - own - pay->map - pay->unmap),
+	       (unsigned long long)own);
+	if (s->counts.copy_bytes != COPIES_UNKNOWN)
+		printf(",\"copy_bytes\":%llu", (unsigned long long)s->counts.copy_bytes);
+	printf("}\n");
+	fflush(stdout);
+}
+
+static int run(enum kind kind, const struct link *link, const struct options *o)
+{
+	struct stream s = { .kind = kind, .windows = o->mib, .file = -1, .buf.fd = -1 };
+	int ret;
+
+	alarm(PATIENCE_S);
+	ret = stream_start(&s, link, o);
+	for (unsigned int w = 0; w < s.windows && !ret; w++)
+		ret = window_do(&s, w);
+	if (ret)
+		return ret;
+	stream_print(&s, link);
+	stream_end(&s, o);
+	return s.wrong ? -EIO : 0;
+}
+
+static int usage(const char *why)
+{
+	fprintf(stderr, "net-stream: %s\n"
+		"usage: net-stream [-d CARD] [-n MIB] [-f FILE] gpu|storage|ordinary...\n", why);
+	return 2;
+}
+
+static int kind_of(const char *name)
+{
+	int kind = 0;
+
+	while (kind < KINDS && strcmp(name, kind_name[kind]))
+		kind++;
+	return kind;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o = { .card = "E1000E", .mib = 32 };
+	const char *dir = getenv("LAB_EXT4");
+	char path[128];
+	struct link link;
+	int opt, ret = 0;
+
+	snprintf(path, sizeof(path), "%s/net-stream", dir ? dir : "/tmp");
+	o.file = path;
+	while ((opt = getopt(argc, argv, "d:n:f:")) != -1) {
+		switch (opt) {
+		case 'd':
+			o.card = optarg;
+			break;
+		case 'n':
+			o.mib = (unsigned int)atoi(optarg);
+			break;
+		case 'f':
+			o.file = optarg;
+			break;
+		default:
+			return usage("unknown option");
+		}
+	}
+	if (!o.mib || optind == argc)
+		return usage("needs something to send");
+	for (int i = optind; i < argc; i++)
+		if (kind_of(argv[i]) == KINDS)
+			return usage(argv[i]);
+
+	if (run_on(SENDER_CPU) || netbuf_init() || link_up(&link, o.card) || counters_open())
+		return 1;
+	for (; optind < argc && !ret; optind++)
+		ret = run((enum kind)kind_of(argv[optind]), &link, &o);
+	counters_close();
+	return ret ? 1 : 0;
+}

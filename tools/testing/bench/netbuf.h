@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The memory that is sent.  All of it lies in one piece: for send() and a plain
+ * registered buffer that is one huge page, for a dma-buf memory of the CMA heap,
+ * or of a PCI BAR.  Behind an IOMMU a dma-buf is one piece for the card however it
+ * lies, but QEMU's cards (7.2) drop a packet whose memory is not one piece for
+ * QEMU, too.
+ */
+#ifndef BENCH_NETBUF_H
+#define BENCH_NETBUF_H
+
+#include <stddef.h>
+
+#include "buffer.h"
+
+enum source {
+	SOURCE_SEND,		/* send() */
+	SOURCE_PLAIN,		/* SEND_ZC, plain registered buffer: a huge page */
+	SOURCE_PAGES,		/* the same with pages of 4 KiB, 128 KiB of them in one piece */
+	SOURCE_DMABUF,		/* SEND_ZC, dma-buf */
+	SOURCE_BAR,		/* SEND_ZC, a PCI BAR as a dma-buf */
+	SOURCES,
+};
+
+extern const char *const source_name[SOURCES];
+
+#define NETBUF_MAX	(1u << 20)
+
+/* Takes the huge page; 0 or -errno, and says on stderr what failed. */
+int netbuf_init(void);
+
+/* For buffer.h's functions from here on. */
+int netbuf_create(struct buffer *buf, enum source source, size_t size);
+
+/* Physically contiguous pieces, or 0 if that cannot be known. */
+unsigned int netbuf_pieces(const struct buffer *buf);
+
+#endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What of the counts (counters.h) is the payload's: a card maps the headers of
+ * every packet, and memory to receive into, whatever is sent.
+ */
+#ifndef BENCH_NETCOUNT_H
+#define BENCH_NETCOUNT_H
+
+#include <stdint.h>
+
+struct link;
+
+struct use {
+	uint64_t map, unmap, flush;
+};
+
+struct netcount {
+	struct use payload, header, receive;
+	uint64_t packets;		/* handed to the card's driver */
+	uint64_t segments;		/* and what the card made of them */
+
+	/* inside */
+	const struct link *link;
+	uint64_t linear;		/* bytes of the packet's header that are not mapped yet */
+	uint64_t flushed;
+	uint64_t *headers;		/* DMA addresses of headers */
+	unsigned int nr_headers;
+};
+
+/* After counters_open(); 0 or -errno, and says on stderr what failed. */
+int netcount_open(struct netcount *n, const struct link *link);
+void netcount_reset(struct netcount *n);
+
+#endif

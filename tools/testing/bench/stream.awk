@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0
+# The network part of the report that `make demo` prints, and the verdict on it.
+#
+#   awk -f json.awk -f stream.awk RUN.json
+#
+# Reads what net-stream printed.  Exit status 1 when a byte is wrong or a figure is not
+# what it must be, each said in a line that starts with "FAIL".
+
+BEGIN {
+	kinds = split("gpu storage ordinary", kind, " ")
+	label["gpu"] = "GPU-to-network streaming: PCI BAR memory, SEND_ZC by TCP"
+	label["storage"] = "storage-to-network offload: a file on NVMe, READ_FIXED linked to SEND_ZC, one slot"
+	label["ordinary"] = "the same file by O_DIRECT read() and send(), for comparison"
+	short["gpu"] = "GPU-to-network"
+	short["storage"] = "storage-to-network"
+	short["ordinary"] = "read() and send()"
+}
+
+/"what":"stream"/ {
+	k = text($0, "kind")
+	seen[k] = 1
+	bytes[k] = number($0, "bytes")
+	wrong[k] = number($0, "wrong_bytes")
+	maps[k] = number($0, "card_maps") + number($0, "drive_maps")
+	copied[k] = index($0, "\"copy_bytes\":") ? number($0, "copy_bytes") : "unknown"
+	commands[k] = number($0, "nvme_commands")
+	packets[k] = number($0, "packets")
+	device = text($0, "device")
+	iommu = text($0, "iommu")
+}
+
+function verdict(good, line)
+{
+	printf "%s  %s\n", good ? "ok  " : "FAIL", line
+	if (!good)
+		failed = 1
+}
+
+function verdicts(k)
+{
+	verdict(seen[k] && bytes[k] > 0 && !wrong[k],
+		sprintf("%s: %.0f bytes, all compared where they arrived: %d wrong", short[k],
+			bytes[k], wrong[k]))
+	if (k == "ordinary")
+		verdict(copied[k] >= bytes[k] && maps[k] > 0,
+			"the counters see read() and send() copy every byte and map memory")
+	else
+		verdict(seen[k] && copied[k] == "0" && maps[k] == 0,
+			sprintf("%s: %s bytes copied by the CPU, %d DMA maps and unmaps of the payload",
+				short[k], copied[k], maps[k]))
+}
+
+END {
+	printf "By network (%s, IOMMU %s), counted on the sender:\n\n", device, iommu
+	for (i = 1; i <= kinds; i++) {
+		k = kind[i]
+		if (!seen[k])
+			continue
+		printf "%s\n  %.0f bytes, copies %s, DMA maps %d; %d NVMe commands, %d packets for the card to cut\n",
+			label[k], bytes[k], copied[k], maps[k], commands[k], packets[k]
+	}
+	printf "(Maps: of the payload, by card and drive. A card maps packet headers and its receive ring as ever.)\n\n"
+	for (i = 1; i <= kinds; i++)
+		verdicts(kind[i])
+	exit failed
+}
