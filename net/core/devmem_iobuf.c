@@ -139,7 +139,6 @@ static int net_iobuf_map(struct dma_iobuf_att *att,
 	mutex_init(&nb->binding.lock);
 	xa_init_flags(&nb->binding.bound_rxqs, XA_FLAGS_ALLOC);
 	nb->binding.dev = ndev->dev;
-	nb->binding.vdev = ndev->vdev;
 	nb->binding.dmabuf = att->dmabuf;
 	nb->binding.direction = DMA_TO_DEVICE;
 	nb->owner.binding = &nb->binding;
@@ -177,7 +176,6 @@ static void net_iobuf_unmap(struct dma_iobuf_att *att)
 		return;
 	ASSERT_EXCLUSIVE_WRITER(nb->binding.dev);
 	WRITE_ONCE(nb->binding.dev, NULL);
-	WRITE_ONCE(nb->binding.vdev, NULL);
 }
 
 /* no buffer uses the attachment any more, frags may */
@@ -435,9 +433,7 @@ static bool net_iobuf_leaves_by(const struct net_iobuf *nb,
 {
 	const struct net_iobuf_dev *ndev = nb->att->idev->priv;
 
-	if (dev == READ_ONCE(nb->binding.dev))
-		return true;
-	return dev == READ_ONCE(nb->binding.vdev) &&
+	return dev == READ_ONCE(nb->binding.dev) ||
 	       dev == READ_ONCE(ndev->vdev);
 }
 

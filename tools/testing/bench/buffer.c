@@ -179,6 +179,16 @@ int buffer_poison(struct buffer *buf, unsigned char byte)
 	return ret;
 }
 
+void make_pattern(unsigned char *p, size_t len, uint64_t first)
+{
+	for (size_t i = 0; i < len; i += 8) {
+		uint64_t x = (first + i) * 0x9e3779b97f4a7c15ull;
+
+		x ^= x >> 29;
+		memcpy(p + i, &x, 8);
+	}
+}
+
 long count_wrong(const unsigned char *a, const unsigned char *b, size_t len)
 {
 	long wrong = 0;

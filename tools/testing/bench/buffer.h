@@ -40,6 +40,12 @@ long buffer_compare(struct buffer *buf, const unsigned char *expected);
 /* What sqe->addr is for byte @off of the buffer. */
 uint64_t buffer_sqe_addr(const struct buffer *buf, size_t off);
 
+/*
+ * Every 8 bytes differ from all others, and from those of a pattern that begins
+ * elsewhere: @first is the number of its first byte.
+ */
+void make_pattern(unsigned char *p, size_t len, uint64_t first);
+
 /* Number of bytes that differ. */
 long count_wrong(const unsigned char *a, const unsigned char *b, size_t len);
 

@@ -94,7 +94,7 @@ static bool copies_known = true;
 static void (*watcher)(void *ctx, struct counts *c, const char *name, const char *fields);
 static void *watcher_ctx;
 
-static int write_file(const char *path, const char *text, int flags)
+int write_file(const char *path, const char *text, int flags)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC | flags);
 	int err = 0;

@@ -18,6 +18,7 @@
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 
+#include "counters.h"
 #include "fail.h"
 #include "link.h"
 
@@ -42,19 +43,6 @@ int run_on(unsigned int cpu)
 	if (sched_setaffinity(0, sizeof(set), &set))
 		return fail("sched_setaffinity", errno, "a guest with two CPUs");
 	return 0;
-}
-
-static int write_text(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-	int err = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, strlen(text)) < 0)
-		err = errno;
-	close(fd);
-	return -err;
 }
 
 static int enter(int ns)
@@ -100,7 +88,7 @@ static void move_interrupts(const char *pattern, unsigned int cpu)
 	for (size_t i = 0; i < irqs.gl_pathc; i++) {
 		snprintf(path, sizeof(path), "/proc/irq/%s/smp_affinity",
 			 strrchr(irqs.gl_pathv[i], '/') + 1);
-		write_text(path, mask);
+		write_file(path, mask, 0);
 	}
 	globfree(&irqs);
 }
@@ -247,7 +235,7 @@ static int turn(int ns, int home, const struct knob *knobs, size_t nr)
 	int ret = enter(ns);
 
 	for (size_t i = 0; i < nr && !ret; i++) {
-		ret = write_text(knobs[i].path, knobs[i].value);
+		ret = write_file(knobs[i].path, knobs[i].value, 0);
 		if (ret)
 			fail(knobs[i].path, -ret, "TCP's sysctls");
 	}

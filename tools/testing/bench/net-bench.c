@@ -200,22 +200,11 @@ static int wait_notifications(struct job *job)
 
 /* ---- windows ---- */
 
-/* Every 8 bytes differ from all others, and from those of another window. */
-static void make_pattern(unsigned char *p, size_t len, uint64_t seed)
-{
-	for (size_t i = 0; i < len; i += 8) {
-		uint64_t x = (seed * NETBUF_MAX + i) * 0x9e3779b97f4a7c15ull;
-
-		x ^= x >> 29;
-		memcpy(p + i, &x, 8);
-	}
-}
-
 static int window_start(struct job *job, bool muted)
 {
 	int ret;
 
-	make_pattern(job->pattern, span(job->c), job->seed++);
+	make_pattern(job->pattern, span(job->c), job->seed++ * NETBUF_MAX);
 	ret = buffer_fill(&job->buf, job->pattern);
 	if (!ret)
 		ret = link_counts(&job->conn, &job->before);

@@ -235,17 +235,6 @@ static int event_window(struct job *job, unsigned int window, struct counts *cou
 	return ret ? ret : verify(job);
 }
 
-/* Every 8 bytes differ from all others and from any poison. */
-static void make_pattern(unsigned char *p, size_t len, uint64_t seed)
-{
-	for (size_t i = 0; i < len; i += 8) {
-		uint64_t x = (seed + i) * 0x9e3779b97f4a7c15ull;
-
-		x ^= x >> 29;
-		memcpy(p + i, &x, 8);
-	}
-}
-
 static unsigned char *alloc_pages(size_t len)
 {
 	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,

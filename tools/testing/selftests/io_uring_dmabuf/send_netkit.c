@@ -18,6 +18,7 @@
 
 #include "common.h"
 #include "netio.h"
+#include "../net/netmem/netlink.h"
 #include "../net/netmem/nsim.h"
 
 #define SIZE		(1 * MiB)
@@ -28,91 +29,34 @@
 
 /* --- netlink: a netkit, and the lease --- */
 
-struct request {
-	struct nlmsghdr nlh;
-	char data[512];
-};
-
-static void *put(struct request *req, const void *data, size_t len)
+static void put_u32(struct nl_request *req, __u16 type, __u32 value)
 {
-	void *to = (char *)req + NLMSG_ALIGN(req->nlh.nlmsg_len);
-
-	memcpy(to, data, len);
-	req->nlh.nlmsg_len = NLMSG_ALIGN(req->nlh.nlmsg_len) + len;
-	return to;
+	nl_put_attr(req, type, &value, sizeof(value));
 }
 
-static struct nlattr *put_attr(struct request *req, __u16 type,
-			       const void *data, size_t len)
+static void put_str(struct nl_request *req, __u16 type, const char *value)
 {
-	struct nlattr attr = { .nla_len = NLA_HDRLEN + len, .nla_type = type };
-	struct nlattr *at = put(req, &attr, sizeof(attr));
-
-	put(req, data, len);
-	return at;
+	nl_put_attr(req, type, value, strlen(value) + 1);
 }
 
-static void put_u32(struct request *req, __u16 type, __u32 value)
+static struct nlattr *nest_begin(struct nl_request *req, __u16 type)
 {
-	put_attr(req, type, &value, sizeof(value));
+	return nl_put_attr(req, type | NLA_F_NESTED, NULL, 0);
 }
 
-static void put_str(struct request *req, __u16 type, const char *value)
-{
-	put_attr(req, type, value, strlen(value) + 1);
-}
-
-static struct nlattr *nest_begin(struct request *req, __u16 type)
-{
-	return put_attr(req, type | NLA_F_NESTED, NULL, 0);
-}
-
-static void nest_end(struct request *req, struct nlattr *nest)
+static void nest_end(struct nl_request *req, struct nlattr *nest)
 {
 	nest->nla_len = (char *)req + NLMSG_ALIGN(req->nlh.nlmsg_len) -
 			(char *)nest;
 }
 
-/* The header of the family behind that of netlink */
-static void request_init(struct request *req, __u16 type, __u16 flags,
-			 const void *header, size_t len)
-{
-	memset(req, 0, sizeof(*req));
-	req->nlh.nlmsg_len = NLMSG_HDRLEN;
-	req->nlh.nlmsg_type = type;
-	req->nlh.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | flags;
-	put(req, header, len);
-}
-
-/* The value of an attribute of the reply, which is of 16 or 32 bits; or -ENOENT */
-static int reply_value(const struct nlmsghdr *nlh, size_t skip, __u16 type)
-{
-	const char *at = (const char *)NLMSG_DATA(nlh) + NLMSG_ALIGN(skip);
-	const char *end = (const char *)nlh + nlh->nlmsg_len;
-
-	while (at + NLA_HDRLEN < end) {
-		const struct nlattr *attr = (const void *)at;
-
-		if (attr->nla_len < NLA_HDRLEN)
-			break;
-		if (attr->nla_type == type)
-			return attr->nla_len == NLA_HDRLEN + sizeof(__u16) ?
-			       *(const __u16 *)(attr + 1) :
-			       *(const int *)(attr + 1);
-		at += NLA_ALIGN(attr->nla_len);
-	}
-	return -ENOENT;
-}
-
-static int nl_socket(int ns, int protocol)
+static int nl_socket_in(int ns, int protocol)
 {
 	int home = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
 	int fd = ns_enter(ns);
 
-	if (!fd) {
-		fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
-		fd = fd < 0 ? -errno : fd;
-	}
+	if (!fd)
+		fd = nl_socket(protocol);
 	ns_enter(home);
 	close(home);
 	return fd;
@@ -122,31 +66,21 @@ static int nl_socket(int ns, int protocol)
  * In the netns @ns. What the kernel says or, if that is 0 and @attr is not, the
  * value of this attribute of its reply, behind @skip bytes of the family's header.
  */
-static int nl_do(int ns, int protocol, struct request *req, size_t skip,
-		 __u16 attr)
+static int nl_do_in(int ns, int protocol, struct nl_request *req, size_t skip,
+		    __u16 attr)
 {
-	char buf[8192] __attribute__((aligned(NLMSG_ALIGNTO)));
-	int fd = nl_socket(ns, protocol), value = 0, ret = 1;
+	char reply[8192] __attribute__((aligned(NLMSG_ALIGNTO)));
+	int fd = nl_socket_in(ns, protocol), ret;
+	const int *value;
 
 	if (fd < 0)
 		return fd;
-	if (send(fd, req, req->nlh.nlmsg_len, 0) < 0)
-		ret = -errno;
-	while (ret > 0) {
-		const struct nlmsghdr *nlh = (void *)buf;
-		int left = recv(fd, buf, sizeof(buf), 0);
-
-		if (left < 0)
-			ret = -errno;
-		for (; NLMSG_OK(nlh, left); nlh = NLMSG_NEXT(nlh, left)) {
-			if (nlh->nlmsg_type == NLMSG_ERROR)
-				ret = ((struct nlmsgerr *)NLMSG_DATA(nlh))->error;
-			else if (attr)
-				value = reply_value(nlh, skip, attr);
-		}
-	}
+	ret = nl_do(fd, req, reply, sizeof(reply));
 	close(fd);
-	return ret ?: value;
+	if (ret < 0 || !attr)
+		return ret < 0 ? ret : 0;
+	value = ret ? nl_attr(reply, skip, attr) : NULL;
+	return value ? *value : -ENOENT;
 }
 
 /* nk73 in the netns @host, nk73c with room for a leased queue in @container */
@@ -154,45 +88,43 @@ static int netkit_new(int host, int container)
 {
 	const struct ifinfomsg info = {};
 	struct nlattr *link, *data, *peer;
-	struct request req;
+	struct nl_request req;
 
-	request_init(&req, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &info,
+	nl_start(&req, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, &info,
 		     sizeof(info));
 	put_str(&req, IFLA_IFNAME, "nk73");
 	link = nest_begin(&req, IFLA_LINKINFO);
 	put_str(&req, IFLA_INFO_KIND, "netkit");
 	data = nest_begin(&req, IFLA_INFO_DATA);
 	peer = nest_begin(&req, IFLA_NETKIT_PEER_INFO);
-	put(&req, &info, sizeof(info));
+	nl_put(&req, &info, sizeof(info));
 	put_str(&req, IFLA_IFNAME, "nk73c");
 	put_u32(&req, IFLA_NUM_RX_QUEUES, 2);
 	put_u32(&req, IFLA_NET_NS_FD, container);
 	nest_end(&req, peer);
 	nest_end(&req, data);
 	nest_end(&req, link);
-	return nl_do(host, NETLINK_ROUTE, &req, 0, 0);
+	return nl_do_in(host, NETLINK_ROUTE, &req, 0, 0);
 }
 
 /* What the netns @other is called in the netns @ns */
 static int nsid_of(int ns, int other)
 {
 	const struct rtgenmsg gen = {};
-	struct request req;
+	struct nl_request req;
 
-	request_init(&req, RTM_GETNSID, 0, &gen, sizeof(gen));
+	nl_start(&req, RTM_GETNSID, 0, &gen, sizeof(gen));
 	put_u32(&req, NETNSA_FD, other);
-	return nl_do(ns, NETLINK_ROUTE, &req, sizeof(gen), NETNSA_NSID);
+	return nl_do_in(ns, NETLINK_ROUTE, &req, sizeof(gen), NETNSA_NSID);
 }
 
 static int family_of(int ns, const char *name)
 {
-	const struct genlmsghdr genl = { .cmd = CTRL_CMD_GETFAMILY, .version = 1 };
-	struct request req;
+	int fd = nl_socket_in(ns, NETLINK_GENERIC);
+	int ret = fd < 0 ? fd : nl_family(fd, name);
 
-	request_init(&req, GENL_ID_CTRL, 0, &genl, sizeof(genl));
-	put_str(&req, CTRL_ATTR_FAMILY_NAME, name);
-	return nl_do(ns, NETLINK_GENERIC, &req, GENL_HDRLEN,
-		     CTRL_ATTR_FAMILY_ID);
+	close(fd);
+	return ret;
 }
 
 /* @dev in @ns gets a queue, queue 0 of @phys in @phys_ns: its number */
@@ -205,11 +137,11 @@ static int lease(int ns, unsigned int dev, int phys_ns, unsigned int phys)
 	int family = family_of(ns, NETDEV_FAMILY_NAME);
 	int nsid = nsid_of(ns, phys_ns);
 	struct nlattr *nest, *queue;
-	struct request req;
+	struct nl_request req;
 
 	if (family < 0 || nsid < 0)
 		return family < 0 ? family : nsid;
-	request_init(&req, family, 0, &genl, sizeof(genl));
+	nl_start(&req, family, 0, &genl, sizeof(genl));
 	put_u32(&req, NETDEV_A_QUEUE_IFINDEX, dev);
 	put_u32(&req, NETDEV_A_QUEUE_TYPE, NETDEV_QUEUE_TYPE_RX);
 	nest = nest_begin(&req, NETDEV_A_QUEUE_LEASE);
@@ -220,7 +152,7 @@ static int lease(int ns, unsigned int dev, int phys_ns, unsigned int phys)
 	nest_end(&req, queue);
 	put_u32(&req, NETDEV_A_LEASE_NETNS_ID, nsid);
 	nest_end(&req, nest);
-	return nl_do(ns, NETLINK_GENERIC, &req, GENL_HDRLEN, NETDEV_A_QUEUE_ID);
+	return nl_do_in(ns, NETLINK_GENERIC, &req, GENL_HDRLEN, NETDEV_A_QUEUE_ID);
 }
 
 /* --- the rig --- */

@@ -10,12 +10,7 @@
 
 #include "netlink.h"
 
-struct request {
-	struct nlmsghdr nlh;
-	char data[512];
-};
-
-static void *put(struct request *req, const void *data, size_t len)
+void *nl_put(struct nl_request *req, const void *data, size_t len)
 {
 	void *to = (char *)req + NLMSG_ALIGN(req->nlh.nlmsg_len);
 
@@ -24,19 +19,19 @@ static void *put(struct request *req, const void *data, size_t len)
 	return to;
 }
 
-static void put_attr(struct request *req, __u16 type, const void *data,
-		     size_t len)
+struct nlattr *nl_put_attr(struct nl_request *req, __u16 type,
+			   const void *data, size_t len)
 {
 	struct nlattr attr = { .nla_len = NLA_HDRLEN + len, .nla_type = type };
+	struct nlattr *at = nl_put(req, &attr, sizeof(attr));
 
-	put(req, &attr, sizeof(attr));
-	put(req, data, len);
+	nl_put(req, data, len);
+	return at;
 }
 
-/* Attribute @type behind @skip bytes of family header, or NULL */
-static const void *get_attr(const struct nlmsghdr *nlh, size_t skip,
-			    __u16 type)
+const void *nl_attr(const void *reply, size_t skip, __u16 type)
 {
+	const struct nlmsghdr *nlh = reply;
 	const char *at = (const char *)NLMSG_DATA(nlh) + NLMSG_ALIGN(skip);
 	const char *end = (const char *)nlh + nlh->nlmsg_len;
 
@@ -52,23 +47,18 @@ static const void *get_attr(const struct nlmsghdr *nlh, size_t skip,
 	return NULL;
 }
 
-static int nl_socket(int protocol)
+int nl_socket(int protocol)
 {
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, protocol);
 
 	return fd < 0 ? -errno : fd;
 }
 
-/*
- * Sends @req and reads until the acknowledgment. What is answered before that
- * goes to @reply (@len bytes), and the result is its length; 0: no answer.
- */
-static int nl_request(int fd, struct request *req, void *reply, size_t len)
+int nl_do(int fd, struct nl_request *req, void *reply, size_t len)
 {
 	char buf[8192] __attribute__((aligned(NLMSG_ALIGNTO)));
 	int got = 0;
 
-	req->nlh.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
 	if (send(fd, req, req->nlh.nlmsg_len, 0) < 0)
 		return -errno;
 
@@ -91,30 +81,30 @@ static int nl_request(int fd, struct request *req, void *reply, size_t len)
 	}
 }
 
-static void genl_start(struct request *req, __u16 family, __u8 cmd,
-		       __u8 version)
+void nl_start(struct nl_request *req, __u16 type, __u16 flags,
+	      const void *header, size_t len)
 {
-	struct genlmsghdr genl = { .cmd = cmd, .version = version };
-
 	memset(req, 0, sizeof(*req));
 	req->nlh.nlmsg_len = NLMSG_HDRLEN;
-	req->nlh.nlmsg_type = family;
-	put(req, &genl, sizeof(genl));
+	req->nlh.nlmsg_type = type;
+	req->nlh.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+	nl_put(req, header, len);
 }
 
-static int genl_family(int fd, const char *name)
+int nl_family(int fd, const char *name)
 {
+	const struct genlmsghdr genl = { .cmd = CTRL_CMD_GETFAMILY, .version = 1 };
 	char reply[8192] __attribute__((aligned(NLMSG_ALIGNTO)));
-	struct request req;
+	struct nl_request req;
 	const __u16 *id;
 	int ret;
 
-	genl_start(&req, GENL_ID_CTRL, CTRL_CMD_GETFAMILY, 1);
-	put_attr(&req, CTRL_ATTR_FAMILY_NAME, name, strlen(name) + 1);
-	ret = nl_request(fd, &req, reply, sizeof(reply));
+	nl_start(&req, GENL_ID_CTRL, 0, &genl, sizeof(genl));
+	nl_put_attr(&req, CTRL_ATTR_FAMILY_NAME, name, strlen(name) + 1);
+	ret = nl_do(fd, &req, reply, sizeof(reply));
 	if (ret <= 0)
 		return ret ?: -ENOENT;
-	id = get_attr((void *)reply, GENL_HDRLEN, CTRL_ATTR_FAMILY_ID);
+	id = nl_attr(reply, GENL_HDRLEN, CTRL_ATTR_FAMILY_ID);
 	return id ? *id : -ENOENT;
 }
 
@@ -125,23 +115,27 @@ int netdev_socket(void)
 
 int netdev_bind_tx(int nl, unsigned int ifindex, int dmabuf_fd, __u32 *id)
 {
+	const struct genlmsghdr genl = {
+		.cmd = NETDEV_CMD_BIND_TX,
+		.version = NETDEV_FAMILY_VERSION,
+	};
 	char reply[1024] __attribute__((aligned(NLMSG_ALIGNTO)));
 	__u32 dev = ifindex, buf = dmabuf_fd;
 	const __u32 *answer;
-	struct request req;
+	struct nl_request req;
 	int ret;
 
-	ret = genl_family(nl, NETDEV_FAMILY_NAME);
+	ret = nl_family(nl, NETDEV_FAMILY_NAME);
 	if (ret < 0)
 		return ret;
 
-	genl_start(&req, ret, NETDEV_CMD_BIND_TX, NETDEV_FAMILY_VERSION);
-	put_attr(&req, NETDEV_A_DMABUF_IFINDEX, &dev, sizeof(dev));
-	put_attr(&req, NETDEV_A_DMABUF_FD, &buf, sizeof(buf));
-	ret = nl_request(nl, &req, reply, sizeof(reply));
+	nl_start(&req, ret, 0, &genl, sizeof(genl));
+	nl_put_attr(&req, NETDEV_A_DMABUF_IFINDEX, &dev, sizeof(dev));
+	nl_put_attr(&req, NETDEV_A_DMABUF_FD, &buf, sizeof(buf));
+	ret = nl_do(nl, &req, reply, sizeof(reply));
 	if (ret <= 0)
 		return ret ?: -EPROTO;
-	answer = get_attr((void *)reply, GENL_HDRLEN, NETDEV_A_DMABUF_ID);
+	answer = nl_attr(reply, GENL_HDRLEN, NETDEV_A_DMABUF_ID);
 	if (!answer)
 		return -EPROTO;
 	*id = *answer;
@@ -152,18 +146,15 @@ int link_move(unsigned int ifindex, int ns)
 {
 	struct ifinfomsg info = { .ifi_index = ifindex };
 	__u32 fd_attr = ns;
-	struct request req;
+	struct nl_request req;
 	int fd, ret;
 
 	fd = nl_socket(NETLINK_ROUTE);
 	if (fd < 0)
 		return fd;
-	memset(&req, 0, sizeof(req));
-	req.nlh.nlmsg_len = NLMSG_HDRLEN;
-	req.nlh.nlmsg_type = RTM_NEWLINK;
-	put(&req, &info, sizeof(info));
-	put_attr(&req, IFLA_NET_NS_FD, &fd_attr, sizeof(fd_attr));
-	ret = nl_request(fd, &req, NULL, 0);
+	nl_start(&req, RTM_NEWLINK, 0, &info, sizeof(info));
+	nl_put_attr(&req, IFLA_NET_NS_FD, &fd_attr, sizeof(fd_attr));
+	ret = nl_do(fd, &req, NULL, 0);
 	close(fd);
 	return ret;
 }
