@@ -381,6 +381,24 @@ int net_works(struct netrig *n, __u16 slot, const struct net_pair *p)
 	return ret < 0 ? ret : -EPROTO;
 }
 
+int net_wait_joined(int tx, int near, int far)
+{
+	double end = lab_now() + net_patience() / 1000.0;
+	const struct piece p = { NET_SEED + 78, 0, 99 };
+	char buf[100];
+
+	do {
+		if (lab_now() > end)
+			return -ETIME;
+		if (piece_send(tx, &p, 0) || net_recv_datagram(near, &p, 1))
+			return -EIO;
+		lab_sleep_ms(50);
+	} while (recv(far, buf, sizeof(buf), MSG_DONTWAIT) != 99);
+	while (recv(far, buf, sizeof(buf), MSG_DONTWAIT) > 0)
+		;
+	return 0;
+}
+
 static void *receiver_run(void *arg)
 {
 	struct receiver *r = arg;

@@ -75,6 +75,11 @@ int net_recv_each(int fd, const struct piece *pieces, unsigned int nr);
 /* What is sent next, from ordinary memory, is the next to arrive */
 int net_mark(const struct net_pair *p);
 /*
+ * @tx sends to a group whose members are @near and, over the cable, @far: until @far
+ * gets it, as cards may learn of a group some time after its member has joined
+ */
+int net_wait_joined(int tx, int near, int far);
+/*
  * The slot, whose memory has the pattern of NET_SEED at offset 0, sends without
  * copying: 0, or what went wrong
  */

@@ -380,7 +380,7 @@ TEST_F(udp, multicast)
 	struct piece p = random_piece(&self->rng, 1000);
 	struct sockaddr_in group = { .sin_family = AF_INET };
 	struct netrig *n = &self->net;
-	int here, there;
+	int here, there, plain;
 	char byte;
 
 	if (variant->family != AF_INET)
@@ -389,6 +389,11 @@ TEST_F(udp, multicast)
 	ASSERT_GE(there, 0);
 	here = join(n, NET_CARD, &group);
 	ASSERT_GE(here, 0);
+	plain = net_socket(n, NET_CARD, AF_INET, SOCK_DGRAM, 0);
+	ASSERT_EQ(0, setsockopt(plain, SOL_SOCKET, SO_BINDTODEVICE,
+				n->dev[NET_CARD], strlen(n->dev[NET_CARD]) + 1));
+	ASSERT_EQ(0, connect(plain, (void *)&group, sizeof(group)));
+	ASSERT_EQ(0, net_wait_joined(plain, here, there));
 	ASSERT_EQ(0, setsockopt(self->udp.tx, SOL_SOCKET, SO_BINDTODEVICE,
 				n->dev[NET_CARD], strlen(n->dev[NET_CARD]) + 1));
 	EXPECT_EQ(1000, send_to(n, self->udp.tx, 0, &p,
@@ -398,6 +403,7 @@ TEST_F(udp, multicast)
 	EXPECT_EQ(-1, recv(here, &byte, 1, MSG_DONTWAIT));
 	EXPECT_EQ(EAGAIN, errno);
 	EXPECT_EQ(0, net_works(n, 0, &self->udp));
+	close(plain);
 	close(here);
 	close(there);
 }

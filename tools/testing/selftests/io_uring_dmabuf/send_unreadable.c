@@ -784,25 +784,6 @@ static int send_to_all(const struct netrig *n, int family, __be16 port)
 	return connect(sk, (void *)&ss, len) ? -errno : sk;
 }
 
-/* Until the cable's other end has joined, too */
-static int wait_joined(int tx, int near, int far)
-{
-	double end = lab_now() + net_patience() / 1000.0;
-	const struct piece p = { PLAIN_SEED, 0, 99 };
-	char buf[100];
-
-	do {
-		if (lab_now() > end)
-			return -ETIME;
-		if (piece_send(tx, &p, 0) || net_recv_datagram(near, &p, 1))
-			return -EIO;
-		lab_sleep_ms(50);
-	} while (recv(far, buf, sizeof(buf), MSG_DONTWAIT) != 99);
-	while (recv(far, buf, sizeof(buf), MSG_DONTWAIT) > 0)
-		;
-	return 0;
-}
-
 static void check_group(struct __test_metadata *_metadata, struct way *w,
 			int family)
 {
@@ -817,7 +798,7 @@ static void check_group(struct __test_metadata *_metadata, struct way *w,
 	far = join(n, NET_PEER, family, &port);
 	tx = send_to_all(n, family, port);
 	ASSERT_TRUE(near >= 0 && far >= 0 && tx >= 0);
-	ASSERT_EQ(0, wait_joined(tx, near, far));
+	ASSERT_EQ(0, net_wait_joined(tx, near, far));
 	for (int i = 0; i < 3; i++) {
 		bool copied;
 
