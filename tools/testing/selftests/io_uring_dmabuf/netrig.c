@@ -238,13 +238,15 @@ static int wait_usable(const struct netrig *n)
 }
 
 /*
- * QEMU 7.2 cuts the large packets of its cards itself when their peer cannot
- * take them, and those of IPv6 it does not cut right
+ * QEMU cuts the large packets of its cards itself when their peer cannot take
+ * them: 7.2 does not cut those of IPv6 right, and 10.0 makes IP fragments of
+ * those that igb is to cut into UDP datagrams, whatever memory they are in
  */
-static int tso6_off(const struct netrig *n)
+static int bad_offloads_off(const struct netrig *n)
 {
 	const char *const argv[] = {
-		"ethtool", "-K", n->dev[NET_CARD], "tx-tcp6-segmentation", "off", NULL
+		"ethtool", "-K", n->dev[NET_CARD], "tx-tcp6-segmentation", "off",
+		"tx-udp-segmentation", "off", NULL
 	};
 
 	return run(n->ns[NET_CARD], text_pipe(""), argv);
@@ -261,7 +263,7 @@ int net_configure(struct netrig *n, enum net_side side)
 		     "addr add fd73:%u::%u/64 dev %s nodad\n",
 		     dev, n->net, side + 1, dev, n->net, side + 1, dev);
 	if (!ret && side == NET_CARD)
-		ret = tso6_off(n);
+		ret = bad_offloads_off(n);
 	return ret ?: wait_running(n, side);
 }
 
@@ -303,7 +305,7 @@ int net_feature(struct netrig *n, __u32 command, bool on)
 
 	/* that one is for IPv6, too */
 	if (!ret && on && command == ETHTOOL_STSO)
-		ret = tso6_off(n);
+		ret = bad_offloads_off(n);
 	return ret;
 }
 
