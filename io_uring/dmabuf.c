@@ -167,7 +167,8 @@ static int io_dmabuf_direction(struct file *file, u32 flags)
 
 /*
  * Once for a buffer, however many of its attachments are pinned: 1 if it is
- * charged now, 0 if it was, or -errno.
+ * charged now, 0 if it was, or -errno. Whoever was told 0 relies on a charge that
+ * another may still take back: once the buffer has users, under ->targets_lock.
  */
 static int io_dmabuf_account_pin(struct io_dmabuf *idb, struct dma_buf *dmabuf)
 {
@@ -197,7 +198,9 @@ static int io_dmabuf_create(struct io_dmabuf *idb, struct dma_buf *dmabuf,
 
 	ret = io_dmabuf_targets(desc, desc->flags & IO_REGBUF_DMABUF_COPY_OK,
 				&set);
-	if (!ret && (flags & DMA_IOBUF_PIN || dma_iobuf_targets_pin(&set)))
+	/* a mapping for the CPU pins, too; the first copy makes it */
+	if (!ret && (flags & DMA_IOBUF_PIN || dma_iobuf_targets_pin(&set) ||
+		     desc->flags & IO_REGBUF_DMABUF_COPY_OK))
 		ret = io_dmabuf_account_pin(idb, dmabuf);
 	if (ret >= 0) {
 		ret = 0;
@@ -300,6 +303,7 @@ struct io_rsrc_node *io_dmabuf_register(struct io_ring_ctx *ctx,
 	idb = kzalloc_obj(*idb, GFP_KERNEL_ACCOUNT);
 	if (!idb)
 		goto out_put;
+	mutex_init(&idb->targets_lock);
 	mutex_init(&idb->vmap_lock);
 	idb->off = desc->dmabuf_off;
 	idb->flags = desc->flags;
@@ -321,6 +325,29 @@ out_put:
 	return ret < 0 ? ERR_PTR(ret) : node;
 }
 
+/* charge what these targets pin, and add them: how many were new, or -errno */
+static int io_dmabuf_add_targets(struct io_dmabuf *idb,
+				 struct dma_iobuf_targets *set)
+{
+	int ret, pinned = 0;
+
+	ret = mutex_lock_killable(&idb->targets_lock);
+	if (ret)
+		return ret;
+	if (dma_iobuf_targets_pin(set)) {
+		pinned = io_dmabuf_account_pin(idb, idb->buf->dmabuf);
+		ret = pinned;
+	}
+	if (ret >= 0)
+		ret = dma_iobuf_add_targets(idb->buf, set);
+	if (ret < 0 && pinned > 0) {
+		clear_bit(IO_DMABUF_PINNED, &idb->state);
+		io_dmabuf_unaccount(idb, idb->buf->dmabuf->size >> PAGE_SHIFT);
+	}
+	mutex_unlock(&idb->targets_lock);
+	return ret;
+}
+
 /*
  * Add targets to the dma-buf in a slot. As above, ->uring_lock is dropped, and
  * the slot may be cleared meanwhile.
@@ -332,7 +359,7 @@ int io_dmabuf_extend(struct io_ring_ctx *ctx,
 	struct dma_iobuf_targets set = { };
 	unsigned long pages, used;
 	struct io_dmabuf *idb;
-	int ret, pinned = 0;
+	int ret;
 
 	lockdep_assert_held(&ctx->uring_lock);
 
@@ -358,16 +385,8 @@ int io_dmabuf_extend(struct io_ring_ctx *ctx,
 	mutex_unlock(&ctx->uring_lock);
 	ret = io_dmabuf_targets(desc, idb->flags & IO_REGBUF_DMABUF_COPY_OK,
 				&set);
-	if (!ret && dma_iobuf_targets_pin(&set)) {
-		pinned = io_dmabuf_account_pin(idb, idb->buf->dmabuf);
-		ret = pinned;
-	}
-	if (ret >= 0)
-		ret = dma_iobuf_add_targets(idb->buf, &set);
-	if (ret < 0 && pinned > 0) {
-		clear_bit(IO_DMABUF_PINNED, &idb->state);
-		io_dmabuf_unaccount(idb, idb->buf->dmabuf->size >> PAGE_SHIFT);
-	}
+	if (!ret)
+		ret = io_dmabuf_add_targets(idb, &set);
 	dma_iobuf_targets_put(&set);
 	mutex_lock(&ctx->uring_lock);
 	/* targets that were there already, or all of them, cost nothing */

@@ -28,6 +28,7 @@ enum {
  * @state:	IO_DMABUF_*
  * @user:	who is charged (RLIMIT_MEMLOCK) for pinned memory and tables
  * @acct_pages:	how much
+ * @targets_lock: held while targets are added, and what that pins is charged
  * @vmap_lock:	protects making @vmap
  * @vmap:	the dma-buf for the CPU, from the first send that is copied on
  * @copied:	bytes of payload that were sent by copying them
@@ -39,6 +40,7 @@ struct io_dmabuf {
 	unsigned long		state;
 	struct user_struct	*user;
 	atomic_long_t		acct_pages;
+	struct mutex		targets_lock;	/* adding targets */
 	struct mutex		vmap_lock;	/* vmap */
 	struct iosys_map	vmap;
 	atomic64_t		copied;

@@ -416,7 +416,7 @@ TEST_F(err, add_targets)
 /* --- accounting --- */
 
 /* Runs in a child without CAP_IPC_LOCK; its exit status is the answer */
-static int register_pinned_as_nobody(struct rig *rig, __u64 limit)
+static int register_as_nobody(struct rig *rig, __u64 limit, __u32 flags)
 {
 	struct rlimit rl = { .rlim_cur = limit, .rlim_max = limit };
 	struct io_uring_regbuf_desc d = desc_dmabuf(rig->mem.fd, rig->disk);
@@ -427,55 +427,73 @@ static int register_pinned_as_nobody(struct rig *rig, __u64 limit)
 		return 255;
 	if (uring_init(&r, 4, 0) || reg_sparse(&r, 1))
 		return 254;
-	d.flags = IO_REGBUF_DMABUF_PIN;
+	d.flags = flags;
 	ret = reg_one(&r, 0, &d);
 	if (!ret)
 		ret = uring_read(&r, rig->disk, 0, 0, 4096, 0) == 4096 ? 0 : -EIO;
 	return -ret;
 }
 
-static int in_child(int (*fn)(struct rig *, __u64), struct rig *rig, __u64 arg)
+static int in_child(int (*fn)(struct rig *, __u64, __u32), struct rig *rig,
+		    __u64 limit, __u32 flags)
 {
 	int status;
 	pid_t pid = fork();
 
 	if (!pid)
-		_exit(fn(rig, arg));
+		_exit(fn(rig, limit, flags));
 	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
 		return -1;
 	return WEXITSTATUS(status);
 }
 
 /* The last ring's share is given back shortly after its exit */
-static int eventually_in_child(int (*fn)(struct rig *, __u64), struct rig *rig,
-			       __u64 arg)
+static int eventually_in_child(int (*fn)(struct rig *, __u64, __u32),
+			       struct rig *rig, __u64 limit, __u32 flags)
 {
 	double end = lab_now() + 10;
 	int ret;
 
 	do {
-		ret = in_child(fn, rig, arg);
+		ret = in_child(fn, rig, limit, flags);
 		lab_sleep_ms(20);
 	} while (ret == ENOMEM && lab_now() < end);
 	return ret;
 }
 
-TEST_F(err, pinned_bytes_count_as_locked)
+static void check_locked(struct __test_metadata *_metadata, struct rig *rig,
+			 __u32 flags)
 {
-	struct rig *rig = &self->rig;
-
-	EXPECT_EQ(ENOMEM, in_child(register_pinned_as_nobody, rig, SIZE / 2));
+	EXPECT_EQ(ENOMEM, in_child(register_as_nobody, rig, SIZE / 2, flags));
 	for (int i = 0; i < 5; i++) {
-		EXPECT_EQ(0, eventually_in_child(register_pinned_as_nobody, rig,
-						 SIZE * 3 / 2));
+		EXPECT_EQ(0, eventually_in_child(register_as_nobody, rig,
+						 SIZE * 3 / 2, flags));
 	}
 	ASSERT_EQ(0, table_intact(rig));
 }
 
+TEST_F(err, pinned_bytes_count_as_locked)
+{
+	check_locked(_metadata, &self->rig, IO_REGBUF_DMABUF_PIN);
+	/* both are one and the same memory */
+	check_locked(_metadata, &self->rig,
+		     IO_REGBUF_DMABUF_PIN | IO_REGBUF_DMABUF_COPY_OK);
+}
+
+/* Copies are made from a mapping for the CPU, which pins */
+TEST_F(err, bytes_that_may_be_copied_count_as_locked)
+{
+	/* what neither pins nor copies does not */
+	EXPECT_EQ(0, eventually_in_child(register_as_nobody, &self->rig,
+					 SIZE / 2, 0));
+	check_locked(_metadata, &self->rig, IO_REGBUF_DMABUF_COPY_OK);
+}
+
 /* Adding what is there already is free, however often */
-static int add_again_as_nobody(struct rig *rig, __u64 limit)
+static int add_again_as_nobody(struct rig *rig, __u64 limit, __u32 flags)
 {
 	struct rlimit rl = { .rlim_cur = limit, .rlim_max = limit };
+	struct io_uring_regbuf_desc d = desc_dmabuf(rig->mem.fd, rig->disk);
 	struct io_uring_regbuf_desc add = desc_add(rig->disk);
 	struct uring r;
 	int ret;
@@ -484,7 +502,8 @@ static int add_again_as_nobody(struct rig *rig, __u64 limit)
 		return 255;
 	if (uring_init(&r, 4, 0) || reg_sparse(&r, 1))
 		return 254;
-	ret = reg_dmabuf(&r, 0, rig->mem.fd, rig->disk);
+	d.flags = flags;
+	ret = reg_one(&r, 0, &d);
 	for (int i = 0; !ret && i < 1000; i++)
 		ret = reg_one(&r, 0, &add);
 	return -ret;
@@ -493,7 +512,7 @@ static int add_again_as_nobody(struct rig *rig, __u64 limit)
 TEST_F(err, targets_added_again_cost_nothing)
 {
 	EXPECT_EQ(0, eventually_in_child(add_again_as_nobody, &self->rig,
-					 256 * KiB));
+					 256 * KiB, 0));
 	ASSERT_EQ(0, table_intact(&self->rig));
 }
 
