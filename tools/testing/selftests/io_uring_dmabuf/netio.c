@@ -225,12 +225,12 @@ void pieces_iov(const struct piece *pieces, unsigned int nr, struct iovec *iov)
 }
 
 /* Notifications interrupt what waits with a time limit */
-static ssize_t recv_again(int fd, void *buf, size_t len)
+ssize_t net_recv_again(int fd, void *buf, size_t len, int flags)
 {
 	ssize_t ret;
 
 	do {
-		ret = recv(fd, buf, len, 0);
+		ret = recv(fd, buf, len, flags);
 	} while (ret < 0 && errno == EINTR);
 	return ret;
 }
@@ -255,7 +255,7 @@ int piece_send(int fd, const struct piece *p, int flags)
 static int recv_some(int fd, void *buf, const struct piece *p, __u64 done)
 {
 	__u64 len = p->len - done;
-	ssize_t n = recv_again(fd, buf, len < CHUNK ? len : CHUNK);
+	ssize_t n = net_recv_again(fd, buf, len < CHUNK ? len : CHUNK, 0);
 
 	if (n <= 0)
 		return n && errno != EAGAIN ? -errno : -ETIME;
@@ -327,7 +327,7 @@ int net_recv_datagram(int fd, const struct piece *pieces, unsigned int nr)
 
 	if (!buf)
 		return -ENOMEM;
-	len = recv_again(fd, buf, DATAGRAM_MAX);
+	len = net_recv_again(fd, buf, DATAGRAM_MAX, 0);
 	if (len < 0)
 		ret = errno == EAGAIN ? -ETIME : -errno;
 	else

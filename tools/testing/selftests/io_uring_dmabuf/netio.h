@@ -69,6 +69,9 @@ int net_recv(int fd, const struct piece *pieces, unsigned int nr);
 /* One datagram that consists of the pieces */
 int net_recv_datagram(int fd, const struct piece *pieces, unsigned int nr);
 
+/* recv(), again when the work of a ring has interrupted it, as signals do */
+ssize_t net_recv_again(int fd, void *buf, size_t len, int flags);
+
 /* Of a stream: net_recv(); else a datagram for each piece */
 int net_recv_each(int fd, const struct piece *pieces, unsigned int nr);
 

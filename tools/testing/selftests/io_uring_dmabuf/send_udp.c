@@ -253,7 +253,7 @@ TEST_F(udp, gso)
 static int recv_one_of(int rx, const struct piece *pieces, bool *seen)
 {
 	char buf[2048];
-	ssize_t len = recv(rx, buf, sizeof(buf), 0);
+	ssize_t len = net_recv_again(rx, buf, sizeof(buf), 0);
 
 	if (len < 0)
 		return -errno;
@@ -418,7 +418,7 @@ static const struct piece tail = { PLAIN, 5000, 55 };
 static int recv_with_or_without(int rx, const struct piece *all, unsigned int nr)
 {
 	char buf[2048];
-	ssize_t len = recv(rx, buf, sizeof(buf), MSG_PEEK);
+	ssize_t len = net_recv_again(rx, buf, sizeof(buf), MSG_PEEK);
 
 	if (len == (ssize_t)pieces_len(all, nr))
 		return net_recv_datagram(rx, all, nr);
@@ -527,7 +527,7 @@ TEST_F(udp, smaller_mtu_for_a_cork)
 	ASSERT_EQ(0, net_set(tx, IPPROTO_UDP, UDP_SEGMENT, 0));
 	ASSERT_EQ(0, net_mtu(n, NET_CARD, 1500));
 	ASSERT_EQ(last.len, net_send(n, tx, 0, last.pos, last.len, 0));
-	while (recv(self->udp.rx, buf, sizeof(buf), MSG_PEEK) == 1400) {
+	while (net_recv_again(self->udp.rx, buf, sizeof(buf), MSG_PEEK) == 1400) {
 		struct piece p = { SEED, seg.pos, 1400 };
 
 		ASSERT_EQ(0, net_recv_datagram(self->udp.rx, &p, 1));

@@ -601,7 +601,8 @@ TEST_F(cards, peek_at_peer)
 	char buf[LEN];
 
 	SEND_BOTH();
-	ASSERT_EQ(LEN, recv(w->tcp.rx, buf, LEN, MSG_PEEK | MSG_WAITALL));
+	ASSERT_EQ(0, net_wait_acked(w->tcp.tx));
+	ASSERT_EQ(LEN, net_recv_again(w->tcp.rx, buf, LEN, MSG_PEEK));
 	EXPECT_EQ(NO_MISMATCH, pattern_check(buf, secret.pos, LEN, SEED));
 	RECV_BOTH();
 	CHECK_OVER();
@@ -809,7 +810,7 @@ static void check_group(struct __test_metadata *_metadata, struct way *w,
 		EXPECT_EQ(EAGAIN, errno);
 		/* the next that is there */
 		ASSERT_EQ(0, piece_send(tx, &mark, 0));
-		ASSERT_EQ(1000, recv(near, buf, sizeof(buf), MSG_PEEK));
+		ASSERT_EQ(1000, net_recv_again(near, buf, sizeof(buf), MSG_PEEK));
 		EXPECT_EQ(NO_MISMATCH, pattern_check(buf, 0, 1000, PLAIN_SEED));
 		EXPECT_EQ(0, net_recv_datagram(near, &mark, 1));
 		EXPECT_EQ(0, net_recv_datagram(far, &mark, 1));
