@@ -237,18 +237,22 @@ ssize_t net_recv_again(int fd, void *buf, size_t len, int flags)
 
 int piece_send(int fd, const struct piece *p, int flags)
 {
-	void *buf = malloc(p->len);
+	char *buf = malloc(p->len);
+	__u64 done = 0;
 	ssize_t ret;
 
 	if (!buf)
 		return -ENOMEM;
 	pattern_fill(buf, p->pos, p->len, p->seed);
+	/* the work of a ring interrupts this, too, also in the middle of a stream */
 	do {
-		ret = send(fd, buf, p->len, flags | MSG_NOSIGNAL);
-	} while (ret < 0 && errno == EINTR);
-	ret = ret < 0 ? -errno : ret == (ssize_t)p->len ? 0 : -EIO;
+		ret = send(fd, buf + done, p->len - done, flags | MSG_NOSIGNAL);
+		if (ret > 0)
+			done += ret;
+	} while (ret < 0 ? errno == EINTR : ret && done < p->len);
+	ret = ret < 0 ? -errno : 0;
 	free(buf);
-	return ret;
+	return ret ?: done == p->len ? 0 : -EIO;
 }
 
 /* Some bytes of @p, of which there are @done already: how many, or -errno */
