@@ -595,11 +595,15 @@ static int connect_to(int fd, int other)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss);
+	int ret = getsockname(other, (void *)&ss, &len);
 
-	if (getsockname(other, (void *)&ss, &len) ||
-	    connect(fd, (void *)&ss, len))
-		return -errno;
-	return 0;
+	/* the work of a ring interrupts it; the next call goes on */
+	if (!ret) {
+		do {
+			ret = connect(fd, (void *)&ss, len);
+		} while (ret && errno == EINTR);
+	}
+	return ret ? -errno : 0;
 }
 
 int net_connect(int fd, int lsk)
@@ -608,7 +612,9 @@ int net_connect(int fd, int lsk)
 
 	if (ret)
 		return ret;
-	sk = accept4(lsk, NULL, NULL, SOCK_CLOEXEC);
+	do {
+		sk = accept4(lsk, NULL, NULL, SOCK_CLOEXEC);
+	} while (sk < 0 && errno == EINTR);
 	if (sk < 0)
 		return -errno;
 	net_timeouts(sk);
