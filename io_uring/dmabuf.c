@@ -166,20 +166,19 @@ static int io_dmabuf_direction(struct file *file, u32 flags)
 }
 
 /*
- * Once for a buffer, however many of its attachments are pinned: 1 if it is
- * charged now, 0 if it was, or -errno. Whoever was told 0 relies on a charge that
- * another may still take back: once the buffer has users, under ->targets_lock.
+ * Once for a buffer, however many of its attachments are pinned. Under
+ * ->targets_lock once others can see the buffer: who is not charged relies on a
+ * charge that must not be taken back meanwhile.
  */
 static int io_dmabuf_account_pin(struct io_dmabuf *idb, struct dma_buf *dmabuf)
 {
 	int ret;
 
-	if (test_and_set_bit(IO_DMABUF_PINNED, &idb->state))
+	if (idb->pin_charged)
 		return 0;
 	ret = io_dmabuf_account(idb, dmabuf->size >> PAGE_SHIFT);
-	if (ret)
-		clear_bit(IO_DMABUF_PINNED, &idb->state);
-	return ret ?: 1;
+	idb->pin_charged = !ret;
+	return ret;
 }
 
 /* everything that may wait for an exporter; no lock is held */
@@ -202,8 +201,7 @@ static int io_dmabuf_create(struct io_dmabuf *idb, struct dma_buf *dmabuf,
 	if (!ret && (flags & DMA_IOBUF_PIN || dma_iobuf_targets_pin(&set) ||
 		     desc->flags & IO_REGBUF_DMABUF_COPY_OK))
 		ret = io_dmabuf_account_pin(idb, dmabuf);
-	if (ret >= 0) {
-		ret = 0;
+	if (!ret) {
 		buf = dma_iobuf_create(dmabuf, &set, dir, flags);
 		if (IS_ERR(buf))
 			ret = PTR_ERR(buf);
@@ -329,19 +327,19 @@ out_put:
 static int io_dmabuf_add_targets(struct io_dmabuf *idb,
 				 struct dma_iobuf_targets *set)
 {
-	int ret, pinned = 0;
+	bool charged;
+	int ret;
 
 	ret = mutex_lock_killable(&idb->targets_lock);
 	if (ret)
 		return ret;
-	if (dma_iobuf_targets_pin(set)) {
-		pinned = io_dmabuf_account_pin(idb, idb->buf->dmabuf);
-		ret = pinned;
-	}
-	if (ret >= 0)
+	charged = idb->pin_charged;
+	if (dma_iobuf_targets_pin(set))
+		ret = io_dmabuf_account_pin(idb, idb->buf->dmabuf);
+	if (!ret)
 		ret = dma_iobuf_add_targets(idb->buf, set);
-	if (ret < 0 && pinned > 0) {
-		clear_bit(IO_DMABUF_PINNED, &idb->state);
+	if (ret < 0 && idb->pin_charged != charged) {
+		idb->pin_charged = false;
 		io_dmabuf_unaccount(idb, idb->buf->dmabuf->size >> PAGE_SHIFT);
 	}
 	mutex_unlock(&idb->targets_lock);

@@ -15,20 +15,15 @@ struct io_uring_regbuf_desc;
 struct seq_file;
 struct socket;
 
-/* bits of &struct io_dmabuf.state */
-enum {
-	IO_DMABUF_PINNED,	/* its memory is charged */
-};
-
 /**
  * struct io_dmabuf - &struct io_mapped_ubuf.priv, shared by clones of the buffer
  * @buf:	the dma-buf and its attachments
  * @off:	of the buffer in the dma-buf in bytes
  * @flags:	IO_REGBUF_DMABUF_*
- * @state:	IO_DMABUF_*
  * @user:	who is charged (RLIMIT_MEMLOCK) for pinned memory and tables
  * @acct_pages:	how much
  * @targets_lock: held while targets are added, and what that pins is charged
+ * @pin_charged: the memory of the dma-buf is in @acct_pages
  * @vmap_lock:	protects making @vmap
  * @vmap:	the dma-buf for the CPU, from the first send that is copied on
  * @copied:	bytes of payload that were sent by copying them
@@ -37,10 +32,10 @@ struct io_dmabuf {
 	struct dma_iobuf	*buf;
 	u64			off;
 	u32			flags;
-	unsigned long		state;
 	struct user_struct	*user;
 	atomic_long_t		acct_pages;
-	struct mutex		targets_lock;	/* adding targets */
+	struct mutex		targets_lock;	/* adding targets, pin_charged */
+	bool			pin_charged;
 	struct mutex		vmap_lock;	/* vmap */
 	struct iosys_map	vmap;
 	atomic64_t		copied;
