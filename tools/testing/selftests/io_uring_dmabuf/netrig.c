@@ -540,6 +540,14 @@ int net_set(int fd, int level, int option, int value)
 	return setsockopt(fd, level, option, &value, sizeof(value)) ? -errno : 0;
 }
 
+int net_bind_card(const struct netrig *n, int fd)
+{
+	const char *dev = n->dev[NET_CARD];
+
+	return setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, dev,
+			  strlen(dev) + 1) ? -errno : 0;
+}
+
 int net_timeouts(int fd)
 {
 	struct timeval tv = { .tv_sec = net_patience() / 1000 };

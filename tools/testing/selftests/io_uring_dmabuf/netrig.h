@@ -103,6 +103,8 @@ socklen_t net_addr(const struct netrig *n, enum net_side side, int family,
 int net_socket(const struct netrig *n, enum net_side side, int family, int type,
 	       int protocol);
 int net_set(int fd, int level, int option, int value);
+/* Sends by the card only, whatever the routes say */
+int net_bind_card(const struct netrig *n, int fd);
 /* Nothing blocks for longer than net_patience(); sockets from here have it */
 int net_timeouts(int fd);
 

@@ -197,9 +197,7 @@ TEST_F(refused, not_connected)
 
 		ASSERT_GE(sk, 0);
 		EXPECT_NO_TARGET(-ENOTCONN, sk);
-		ASSERT_EQ(0, setsockopt(sk, SOL_SOCKET, SO_BINDTODEVICE,
-					n->dev[NET_CARD],
-					strlen(n->dev[NET_CARD]) + 1));
+		ASSERT_EQ(0, net_bind_card(n, sk));
 		EXPECT_TARGET(sk);
 		EXPECT_EQ(0, net_works(n, 1, &self->tcp));
 		close(sk);

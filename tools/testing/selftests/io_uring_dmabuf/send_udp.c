@@ -320,8 +320,7 @@ TEST_F(udp, bound_to_the_device)
 	sk = net_socket(n, NET_CARD, variant->family, SOCK_DGRAM, 0);
 	ASSERT_GE(sk, 0);
 	EXPECT_EQ(-ENOTCONN, reg_dmabuf(&n->ring, 1, n->mem.fd, sk));
-	ASSERT_EQ(0, setsockopt(sk, SOL_SOCKET, SO_BINDTODEVICE,
-				n->dev[NET_CARD], strlen(n->dev[NET_CARD]) + 1));
+	ASSERT_EQ(0, net_bind_card(n, sk));
 	ASSERT_EQ(0, reg_dmabuf(&n->ring, 1, n->mem.fd, sk));
 	ASSERT_EQ(0, getsockname(self->udp.rx, (void *)&ss, &len));
 	EXPECT_EQ(1000, send_to(n, sk, 1, &p, &ss, len));
@@ -392,12 +391,10 @@ TEST_F(udp, multicast)
 	here = join(n, NET_CARD, &group);
 	ASSERT_GE(here, 0);
 	plain = net_socket(n, NET_CARD, AF_INET, SOCK_DGRAM, 0);
-	ASSERT_EQ(0, setsockopt(plain, SOL_SOCKET, SO_BINDTODEVICE,
-				n->dev[NET_CARD], strlen(n->dev[NET_CARD]) + 1));
+	ASSERT_EQ(0, net_bind_card(n, plain));
 	ASSERT_EQ(0, connect(plain, (void *)&group, sizeof(group)));
 	ASSERT_EQ(0, net_wait_joined(plain, here, there));
-	ASSERT_EQ(0, setsockopt(self->udp.tx, SOL_SOCKET, SO_BINDTODEVICE,
-				n->dev[NET_CARD], strlen(n->dev[NET_CARD]) + 1));
+	ASSERT_EQ(0, net_bind_card(n, self->udp.tx));
 	EXPECT_EQ(1000, send_to(n, self->udp.tx, 0, &p,
 				(struct sockaddr_storage *)&group,
 				sizeof(group)));

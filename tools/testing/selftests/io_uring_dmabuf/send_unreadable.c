@@ -1519,16 +1519,13 @@ TEST_F(unread, forward)
 {
 	struct way *w = &self->way;
 	struct netrig *n = &w->net, *other = &w->other;
-	const char *card = n->dev[NET_CARD];
 	struct probe *p = w->probe;
 	long long dropped;
 
 	NETRIG_UP(other, variant->other, MEM_UDMABUF, 0);
 	VETH_UP();
 	for (int i = 0; i < 2; i++) {
-		ASSERT_EQ(0, setsockopt(i ? w->tcp.tx : w->plain.tx,
-					SOL_SOCKET, SO_BINDTODEVICE, card,
-					strlen(card) + 1));
+		ASSERT_EQ(0, net_bind_card(n, i ? w->tcp.tx : w->plain.tx));
 	}
 	ASSERT_EQ(0, reroute(w, other->dev[NET_CARD], TO_ALL));
 	ASSERT_EQ(0, sysctl_on(&w->undo, NULL, "ip_forward"));
