@@ -1733,6 +1733,25 @@ static int next_seqs(int fd, __u32 *to_ack, __u32 *to_get)
 }
 
 /*
+ * Nothing more arrives: what is left of a window that has less room than a segment
+ * takes is used when a timer expires
+ */
+static int wait_closed_window(int fd)
+{
+	double end = lab_now() + net_patience() / 1000.0;
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
+
+	while (!getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) &&
+	       (info.tcpi_snd_wnd || info.tcpi_unacked)) {
+		if (lab_now() > end)
+			return -ETIME;
+		lab_sleep_ms(10);
+	}
+	return 0;
+}
+
+/*
  * A socket of the sender's stack that is, by what it knows, the receiver; still
  * under repair.
  */
@@ -1776,6 +1795,7 @@ TEST_F(unread, local_receiver)
 
 	ASSERT_EQ(0, probe_here(w, p, "lo", PROBE_RAW, ETH_P_ALL));
 	ASSERT_EQ(0, queue_up(w));
+	ASSERT_EQ(0, wait_closed_window(w->tcp.tx));
 	secrets = take_over(&w->tcp);
 	plains = take_over(&w->plain);
 	ASSERT_TRUE(secrets >= 0 && plains >= 0);
