@@ -34,7 +34,7 @@ help:
 #- make run CMD='program arguments'   run a program of this machine in the guest
 #-                  IOMMU=strict|lazy|off  KERNEL=plain|debug|stock  TOPO=switch|bridge|net
 #- make shell     a root shell in the guest, with the lab's devices
-#- make bench     instructions per I/O, our kernel against stock 7.2
+#- make bench     instructions per I/O, our kernel against stock
 #- make check     shellcheck, checkpatch, sparse, W=1; patches apply with no fuzz
 #- make series    mailable patches in build/series
 #- make deps      install the Debian packages (tools/testing/lab/packages.txt)
@@ -42,7 +42,7 @@ help:
 #- make clean     remove what was built, keep the download; make distclean: all of build/
 #-
 #- Everywhere: JOBS=n parallel compilers, V=1 show everything, KERNEL_SRC=directory or
-#- tarball of Linux 7.2.y instead of Debian's package.
+#- tarball of Linux 7.3.y instead of Debian's package.
 
 deps:
 	@$(LAB)/deps

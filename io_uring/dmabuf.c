@@ -244,9 +244,9 @@ static struct io_rsrc_node *io_dmabuf_node(struct io_ring_ctx *ctx,
 	imu->flags = IO_REGBUF_F_DMABUF;
 	imu->dir = 0;
 	if (buf->dir != DMA_TO_DEVICE)
-		imu->dir |= IO_IMU_DEST;
+		imu->dir |= IO_BUF_DEST;
 	if (buf->dir != DMA_FROM_DEVICE)
-		imu->dir |= IO_IMU_SOURCE;
+		imu->dir |= IO_BUF_SOURCE;
 	refcount_set(&imu->refs, 1);
 
 	for (i = 0; i < imu->nr_bvecs; i++) {
@@ -543,9 +543,9 @@ int io_dmabuf_query(struct io_mapped_ubuf *imu,
 	q->nr_targets = nr;
 	q->type = IO_REGBUF_TYPE_DMABUF;
 	q->flags = idb->flags;
-	if (!(imu->dir & IO_IMU_DEST))
+	if (!(imu->dir & IO_BUF_DEST))
 		q->flags |= IO_REGBUF_DMABUF_RDONLY;
-	if (!(imu->dir & IO_IMU_SOURCE))
+	if (!(imu->dir & IO_BUF_SOURCE))
 		q->flags |= IO_REGBUF_DMABUF_WRONLY;
 	q->state = info.kind;
 	q->dmabuf_off = idb->off;
@@ -571,8 +571,8 @@ void io_dmabuf_show_fdinfo(struct io_mapped_ubuf *imu, struct seq_file *m)
 		dma_iobuf_get_info(idb->buf, i, &info);
 		seq_printf(m,
 			   "       dmabuf: off:%llu dir:%s%s target:%u dev:%s state:%s granule:%llu entries:%llu bytes:%llu hits:%llu maps:%llu invalidations:%llu\n",
-			   idb->off, imu->dir & IO_IMU_SOURCE ? "r" : "",
-			   imu->dir & IO_IMU_DEST ? "w" : "", i, info.dev_name,
+			   idb->off, imu->dir & IO_BUF_SOURCE ? "r" : "",
+			   imu->dir & IO_BUF_DEST ? "w" : "", i, info.dev_name,
 			   io_dmabuf_state[info.kind], info.granule,
 			   info.entries, info.table_bytes, info.hits, info.maps,
 			   info.invals);

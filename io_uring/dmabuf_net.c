@@ -124,7 +124,7 @@ static int io_dmabuf_send_copy(struct io_kiocb *req, struct socket *sock,
 	/* the exporter may have to be waited for, which a worker may do */
 	if ((issue_flags & IO_URING_F_NONBLOCK) &&
 	    !(issue_flags & IO_URING_F_IOWQ)) {
-		io_req_queue_iowq(req);
+		io_queue_iowq(req);
 		return IOU_ISSUE_SKIP_COMPLETE;
 	}
 	if (req->flags & REQ_F_NOWAIT)

@@ -141,6 +141,7 @@ static int net_iobuf_map(struct dma_iobuf_att *att,
 	nb->binding.dev = ndev->dev;
 	nb->binding.dmabuf = att->dmabuf;
 	nb->binding.direction = DMA_TO_DEVICE;
+	nb->binding.niov_shift = shift;
 	nb->owner.binding = &nb->binding;
 	nb->owner.area.niovs = nb->niov;
 	nb->owner.area.num_niovs = nr;
