@@ -78,6 +78,7 @@ int bdev_dma_targets(struct block_device *bdev, struct dma_iobuf_targets *set)
 		return -EOPNOTSUPP;
 	if (bdev_is_zoned(bdev))
 		return -EOPNOTSUPP;
+	dma_iobuf_targets_add_disk(set, disk->diskseq);
 	return disk->fops->dma_targets(disk, set);
 }
 

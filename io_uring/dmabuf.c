@@ -202,7 +202,7 @@ static int io_dmabuf_create(struct io_dmabuf *idb, struct dma_buf *dmabuf,
 		     desc->flags & IO_REGBUF_DMABUF_COPY_OK))
 		ret = io_dmabuf_account_pin(idb, dmabuf);
 	if (!ret) {
-		buf = dma_iobuf_create(dmabuf, &set, dir, flags);
+		buf = dma_iobuf_create(dmabuf, &set, dir, flags, NULL);
 		if (IS_ERR(buf))
 			ret = PTR_ERR(buf);
 		else
@@ -337,7 +337,7 @@ static int io_dmabuf_add_targets(struct io_dmabuf *idb,
 	if (dma_iobuf_targets_pin(set))
 		ret = io_dmabuf_account_pin(idb, idb->buf->dmabuf);
 	if (!ret)
-		ret = dma_iobuf_add_targets(idb->buf, set);
+		ret = dma_iobuf_add_targets(idb->buf, set, NULL);
 	if (ret < 0 && idb->pin_charged != charged) {
 		idb->pin_charged = false;
 		io_dmabuf_unaccount(idb, idb->buf->dmabuf->size >> PAGE_SHIFT);
@@ -404,6 +404,76 @@ static struct dma_iobuf *io_req_dma_iobuf(struct io_kiocb *req)
 	return idb->buf;
 }
 
+/*
+ * An exporter that waits interruptibly when it maps is interrupted by task work,
+ * too. That is no reason to fail: do it and come back.
+ */
+static bool io_dmabuf_task_work(void)
+{
+	if (task_sigpending(current) ||
+	    (!test_thread_flag(TIF_NOTIFY_SIGNAL) && !task_work_pending(current)))
+		return false;
+	io_run_task_work();
+	return true;
+}
+
+/*
+ * Map before issuing, for requests that came back because a mapping was missing.
+ * The exporter may have to be waited for, which a worker does.
+ */
+static int io_dmabuf_map(struct io_kiocb *req, bool nowait)
+{
+	int ret;
+
+	if (likely(!(req->flags & REQ_F_DMABUF_MAP)))
+		return 0;
+	if (nowait)
+		return -EAGAIN;
+	req->flags &= ~REQ_F_DMABUF_MAP;
+	do {
+		ret = __dma_iobuf_prepare(io_req_dma_iobuf(req), req->file);
+	} while (ret == -EINTR && io_dmabuf_task_work());
+	return ret;
+}
+
+/* is @res of a kind that mapping, or attaching to a device, could cure? */
+static bool io_dmabuf_may_map(struct io_kiocb *req, long res)
+{
+	switch (res) {
+	case -EAGAIN:
+		break;
+	case -EBADF:
+	case -ENODEV:
+		if (req->flags & REQ_F_DMABUF_RETARGET)
+			return false;
+		req->flags |= REQ_F_DMABUF_RETARGET;
+		break;
+	default:
+		return false;
+	}
+	req->flags |= REQ_F_DMABUF_MAP;
+	return true;
+}
+
+/**
+ * io_dmabuf_should_reissue - is a read or write to be issued again
+ * @req:	the request, on an ITER_DMABUF
+ * @kiocb:	its kiocb
+ * @res:	what it is about to end with, negative
+ *
+ * The mapping may go away at any time, and it takes a worker to map again: also
+ * for a request that a worker has issued. A device that was no target may be a
+ * new one of a disk that is; that is tried once.
+ */
+bool io_dmabuf_should_reissue(struct io_kiocb *req, const struct kiocb *kiocb,
+			      long res)
+{
+	/* what it gave from blocking context it would give again */
+	if (res == -EOPNOTSUPP)
+		return kiocb->ki_flags & IOCB_NOWAIT;
+	return io_dmabuf_may_map(req, res);
+}
+
 /**
  * io_dmabuf_prep_rw - before ->read_iter() or ->write_iter() with ITER_DMABUF
  * @req:	the request
@@ -434,8 +504,7 @@ int io_dmabuf_prep_rw(struct io_kiocb *req, struct kiocb *kiocb)
 	 * for the command. It must not depend on the application to poll.
 	 */
 	kiocb->ki_flags &= ~IOCB_HIPRI;
-	return dma_iobuf_prepare(io_req_dma_iobuf(req), req->file,
-				 kiocb->ki_flags & IOCB_NOWAIT);
+	return io_dmabuf_map(req, kiocb->ki_flags & IOCB_NOWAIT);
 }
 
 /**
@@ -468,8 +537,7 @@ int io_dmabuf_prep_cmd(struct io_kiocb *req, unsigned int issue_flags)
 		req->flags |= REQ_F_SQE_COPIED;
 		io_uring_cmd_sqe_copy(req);
 	}
-	return dma_iobuf_prepare(io_req_dma_iobuf(req), req->file,
-				 issue_flags & IO_URING_F_NONBLOCK);
+	return io_dmabuf_map(req, issue_flags & IO_URING_F_NONBLOCK);
 }
 
 /**
@@ -486,11 +554,12 @@ bool io_uring_cmd_retry_dmabuf(struct io_uring_cmd *ioucmd, int ret)
 {
 	struct io_kiocb *req = cmd_to_io_kiocb(ioucmd);
 
-	if (ret != -EAGAIN || !(ioucmd->flags & IORING_URING_CMD_FIXED) ||
+	if (!(ioucmd->flags & IORING_URING_CMD_FIXED) ||
 	    !(req->flags & REQ_F_BUF_NODE) ||
 	    !(req->buf_node->buf->flags & IO_REGBUF_F_DMABUF))
 		return false;
-	if (percpu_ref_is_dying(&req->ctx->refs))
+	if (percpu_ref_is_dying(&req->ctx->refs) ||
+	    !io_dmabuf_may_map(req, ret))
 		return false;
 	if (req->flags & REQ_F_IOPOLL) {
 		/* it is on ->iopoll_list: io_do_iopoll() issues it again */

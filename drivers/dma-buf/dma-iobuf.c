@@ -2,9 +2,14 @@
 /*
  * dma-buf memory as the data buffer of direct I/O, see include/linux/dma-iobuf.h
  *
- * Lock order: &dma_iobuf.lock, &dma_iobuf_dev.lock, &dma_iobuf_att.lock, the
- * reservation lock of the dma-buf. Nothing here takes a lock of the caller, and
- * the completion path takes none at all.
+ * Nobody but the caller waits for an exporter: &dma_iobuf_att.wait_lock is the
+ * only lock that is held meanwhile, besides the reservation lock in the
+ * exporter's own functions. All others are held for a moment.
+ *
+ * Lock order: &dma_iobuf_att.wait_lock, &dma_iobuf_dev.lock,
+ * &dma_iobuf_att.lock, the reservation lock of the dma-buf. &dma_iobuf.lock is
+ * taken with none of them. Nothing here takes a lock of the caller, and the
+ * completion path takes none at all.
  */
 #include <linux/dma-iobuf.h>
 #include <linux/dma-map-ops.h>
@@ -13,7 +18,6 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 #include <linux/swiotlb.h>
-#include <linux/task_work.h>
 
 #include "dma-iobuf.h"
 
@@ -45,6 +49,10 @@ static void dma_iobuf_att_unmap(struct dma_iobuf_att *att, void *next)
 	struct dma_iobuf_map *map;
 
 	dma_resv_assert_held(att->dmabuf->resv);
+	if (att->pending) {
+		dma_buf_unmap_attachment(att->attach, att->pending, att->dir);
+		att->pending = NULL;
+	}
 	map = rcu_dereference_protected(att->map, true);
 	rcu_assign_pointer(att->map, next);
 	if (IS_ERR_OR_NULL(map))
@@ -66,7 +74,8 @@ static void dma_iobuf_invalidate(struct dma_buf_attachment *attach)
 	struct dma_iobuf_att *att = attach->importer_priv;
 
 	dma_resv_assert_held(att->dmabuf->resv);
-	if (IS_ERR_OR_NULL(rcu_access_pointer(att->map)))
+	if (IS_ERR(rcu_access_pointer(att->map)) ||
+	    (!rcu_access_pointer(att->map) && !att->pending))
 		return;
 	WRITE_ONCE(att->nr_invals, att->nr_invals + 1);
 	if (att->idev->ops)
@@ -80,10 +89,29 @@ static const struct dma_buf_attach_ops dma_iobuf_attach_ops = {
 };
 
 /*
- * The memory must not be used before the exporter's own work on it, a clear or
- * a move, is done. Not interruptible: io-wq workers carry TIF_NOTIFY_SIGNAL,
- * which would make an interruptible wait fail for no reason.
+ * A reservation lock may be held for as long as somebody likes, so that whoever
+ * waits has to be killable. What else interrupts, TIF_NOTIFY_SIGNAL of io_uring's
+ * workers above all, is no reason to give up.
  */
+static int dma_iobuf_resv_lock(struct dma_resv *resv)
+{
+	if (!dma_resv_lock_interruptible(resv, NULL))
+		return 0;
+	while (!dma_resv_trylock(resv)) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		schedule_timeout_uninterruptible(1);
+	}
+	return 0;
+}
+
+/* the exporter's own work on the memory, a clear or a move, is done */
+static bool dma_iobuf_exporter_done(struct dma_buf *dmabuf)
+{
+	return dma_resv_test_signaled(dmabuf->resv, DMA_RESV_USAGE_KERNEL);
+}
+
+/* wait for that, with no lock held: it takes as long as the exporter likes */
 static int dma_iobuf_wait_exporter(struct dma_buf *dmabuf)
 {
 	long ret;
@@ -91,26 +119,33 @@ static int dma_iobuf_wait_exporter(struct dma_buf *dmabuf)
 	do {
 		if (fatal_signal_pending(current))
 			return -EINTR;
-		ret = dma_resv_wait_timeout(dmabuf->resv,
-					    DMA_RESV_USAGE_KERNEL, false, HZ);
+		ret = dma_resv_wait_timeout(dmabuf->resv, DMA_RESV_USAGE_KERNEL,
+					    false, HZ / 10);
 	} while (!ret);		/* 0: still pending */
 	return ret < 0 ? ret : 0;
 }
 
 static struct dma_iobuf_map *dma_iobuf_map_build(struct dma_iobuf_att *att,
-						 struct sg_table *sgt)
+						 struct sg_table *sgt,
+						 struct dma_iobuf_reason *why)
 {
 	u64 size = att->dmabuf->size, entries;
 	struct dma_iobuf_map *map;
 	int kind, shift, ret;
 
+	if (why)
+		why->stage = DMA_IOBUF_STAGE_ADDRESS;
 	kind = dma_iobuf_mapping_kind(att->idev->dev, sgt);
 	if (kind < 0)
 		return ERR_PTR(kind);
+	if (why)
+		why->kind = kind;
 	if ((att->flags & DMA_IOBUF_REQUIRE_P2P) &&
 	    kind != DMA_IOBUF_KIND_P2P_BUS && kind != DMA_IOBUF_KIND_P2P_HOST)
 		return ERR_PTR(-EREMOTEIO);
 
+	if (why)
+		why->stage = DMA_IOBUF_STAGE_TABLE;
 	shift = dma_iobuf_table_shift(sgt, size);
 	if (shift < 0)
 		return ERR_PTR(shift);
@@ -150,78 +185,108 @@ static int dma_iobuf_exporter_error(int err)
 	}
 }
 
-/*
- * Exporters may wait interruptibly when they map. A worker of io_uring has
- * nothing that interrupts it but task work, which is no reason to fail an I/O:
- * do that and come back.
- */
-static bool dma_iobuf_task_work_only(int err)
+static int dma_iobuf_fail(struct dma_iobuf_reason *why,
+			  enum dma_iobuf_stage stage, int err)
 {
-	if ((err != -EINTR && err != -ERESTARTSYS) ||
-	    !(current->flags & PF_IO_WORKER) || task_sigpending(current))
-		return false;
-	clear_notify_signal();
-	if (task_work_pending(current))
-		task_work_run();
-	return true;
+	if (why) {
+		why->stage = stage;
+		why->exporter_errno = err;
+	}
+	return dma_iobuf_exporter_error(err);
 }
 
-/* map, unless there is a mapping; sleeps */
-static int dma_iobuf_att_map(struct dma_iobuf_att *att)
+/* make the mapping that the exporter gave the current one */
+static int dma_iobuf_att_publish(struct dma_iobuf_att *att,
+				 struct dma_iobuf_reason *why)
 {
-	struct dma_resv *resv = att->dmabuf->resv;
+	struct dma_iobuf_map *map;
+	int ret;
+
+	map = dma_iobuf_map_build(att, att->pending, why);
+	if (IS_ERR(map))
+		return PTR_ERR(map);
+	if (att->idev->ops) {
+		ret = att->idev->ops->map(att, map);
+		if (ret) {
+			percpu_ref_exit(&map->ref);
+			kvfree(map);
+			return ret;
+		}
+	}
+	att->pending = NULL;
+	WRITE_ONCE(att->nr_maps, att->nr_maps + 1);
+	rcu_assign_pointer(att->map, map);
+	return 0;
+}
+
+/*
+ * One step under the reservation lock. 1: the exporter has work to do on the
+ * memory first. It may have begun that when it mapped; the mapping then waits in
+ * &dma_iobuf_att.pending, where an invalidation finds it.
+ */
+static int dma_iobuf_att_map_step(struct dma_iobuf_att *att,
+				  struct dma_iobuf_reason *why)
+{
 	struct dma_iobuf_map *map;
 	struct sg_table *sgt;
 	int ret;
 
-again:
-	ret = 0;
-	dma_resv_lock(resv, NULL);
-	map = rcu_dereference_protected(att->map, dma_resv_held(resv));
-	if (map) {
-		ret = PTR_ERR_OR_ZERO(map);
-		goto unlock;
+	map = rcu_dereference_protected(att->map,
+					dma_resv_held(att->dmabuf->resv));
+	if (map)
+		return PTR_ERR_OR_ZERO(map);
+	if (!dma_iobuf_exporter_done(att->dmabuf))
+		return 1;
+	if (!att->pending) {
+		sgt = dma_buf_map_attachment(att->attach, att->dir);
+		if (IS_ERR(sgt))
+			return dma_iobuf_fail(why, DMA_IOBUF_STAGE_MAP,
+					      PTR_ERR(sgt));
+		att->pending = sgt;
+		if (!dma_iobuf_exporter_done(att->dmabuf))
+			return 1;
 	}
-
-	sgt = dma_buf_map_attachment(att->attach, att->dir);
-	if (IS_ERR(sgt)) {
-		dma_resv_unlock(resv);
-		if (dma_iobuf_task_work_only(PTR_ERR(sgt)))
-			goto again;
-		return dma_iobuf_exporter_error(PTR_ERR(sgt));
+	ret = dma_iobuf_att_publish(att, why);
+	if (ret) {
+		dma_buf_unmap_attachment(att->attach, att->pending, att->dir);
+		att->pending = NULL;
 	}
-	ret = dma_iobuf_wait_exporter(att->dmabuf);
-	if (ret)
-		goto unmap;
-	map = dma_iobuf_map_build(att, sgt);
-	if (IS_ERR(map)) {
-		ret = PTR_ERR(map);
-		goto unmap;
-	}
-	if (att->idev->ops) {
-		ret = att->idev->ops->map(att, map);
-		if (ret)
-			goto free;
-	}
-	WRITE_ONCE(att->nr_maps, att->nr_maps + 1);
-	rcu_assign_pointer(att->map, map);
-unlock:
-	dma_resv_unlock(resv);
 	return ret;
-free:
-	percpu_ref_exit(&map->ref);
-	kvfree(map);
-unmap:
-	dma_buf_unmap_attachment(att->attach, sgt, att->dir);
-	goto unlock;
+}
+
+/* map, unless there is a mapping; sleeps, and waits for the exporter */
+static int dma_iobuf_att_map(struct dma_iobuf_att *att,
+			     struct dma_iobuf_reason *why)
+{
+	struct dma_resv *resv = att->dmabuf->resv;
+	int ret;
+
+	lockdep_assert_held(&att->wait_lock);
+	for (;;) {
+		ret = dma_iobuf_resv_lock(resv);
+		if (ret)
+			break;
+		ret = dma_iobuf_att_map_step(att, why);
+		dma_resv_unlock(resv);
+		if (ret <= 0)
+			return ret;
+		ret = dma_iobuf_wait_exporter(att->dmabuf);
+		if (ret)
+			break;
+	}
+	return dma_iobuf_fail(why, DMA_IOBUF_STAGE_FENCE, ret);
 }
 
 /* ---- attachments ---- */
 
-/* No mapping and no attachment is left when this returns. Idempotent. */
+/*
+ * No mapping and no attachment is left when this returns, and none comes back.
+ * Idempotent. Who is about to attach finds out when it is done, and undoes it.
+ */
 static void dma_iobuf_att_shutdown(struct dma_iobuf_att *att)
 {
 	mutex_lock(&att->lock);
+	WRITE_ONCE(att->dead, true);
 	if (att->attach) {
 		dma_resv_lock(att->dmabuf->resv, NULL);
 		dma_iobuf_att_unmap(att, ERR_PTR(-ENODEV));
@@ -276,27 +341,85 @@ static void dma_iobuf_att_put(struct dma_iobuf_att *att)
 	kref_put(&att->ref, dma_iobuf_att_release);
 }
 
-static int dma_iobuf_att_attach(struct dma_iobuf_att *att)
+static int dma_iobuf_pin(struct dma_buf_attachment *attach)
 {
-	struct dma_buf_attachment *attach;
-	int ret = 0;
+	int ret = dma_iobuf_resv_lock(attach->dmabuf->resv);
 
+	if (ret)
+		return ret;
+	ret = dma_buf_pin(attach);
+	dma_resv_unlock(attach->dmabuf->resv);
+	return ret;
+}
+
+static void dma_iobuf_unpin(struct dma_buf_attachment *attach)
+{
+	dma_resv_lock(attach->dmabuf->resv, NULL);
+	dma_buf_unpin(attach);
+	dma_resv_unlock(attach->dmabuf->resv);
+}
+
+/*
+ * Attach, unless that was done. The exporter may take its time, so no lock is
+ * held that the end of the device needs. An attachment that comes too late for
+ * it has no mapping yet, and goes again.
+ */
+static int dma_iobuf_att_attach(struct dma_iobuf_att *att,
+				struct dma_iobuf_reason *why)
+{
+	bool pin = att->flags & DMA_IOBUF_PIN;
+	struct dma_buf_attachment *attach;
+	int ret;
+
+	lockdep_assert_held(&att->wait_lock);
+	if (READ_ONCE(att->attach))
+		return 0;
+	if (READ_ONCE(att->dead))
+		return -ENODEV;
 	attach = dma_buf_dynamic_attach(att->dmabuf, att->idev->dev,
 					&dma_iobuf_attach_ops, att);
 	if (IS_ERR(attach))
-		return dma_iobuf_exporter_error(PTR_ERR(attach));
-	if (att->flags & DMA_IOBUF_PIN) {
-		dma_resv_lock(att->dmabuf->resv, NULL);
-		ret = dma_buf_pin(attach);
-		dma_resv_unlock(att->dmabuf->resv);
+		return dma_iobuf_fail(why, DMA_IOBUF_STAGE_ATTACH,
+				      PTR_ERR(attach));
+	if (pin) {
+		ret = dma_iobuf_pin(attach);
 		if (ret) {
-			dma_buf_detach(att->dmabuf, attach);
-			return dma_iobuf_exporter_error(ret);
+			ret = dma_iobuf_fail(why, DMA_IOBUF_STAGE_PIN, ret);
+			goto detach;
 		}
-		att->pinned = true;
 	}
-	att->attach = attach;
-	return 0;
+	mutex_lock(&att->lock);
+	if (!att->dead) {
+		att->pinned = pin;
+		WRITE_ONCE(att->attach, attach);
+	}
+	mutex_unlock(&att->lock);
+	if (READ_ONCE(att->attach))
+		return 0;
+
+	ret = -ENODEV;
+	if (why)
+		why->stage = DMA_IOBUF_STAGE_DEVICE;
+	if (pin)
+		dma_iobuf_unpin(attach);
+detach:
+	dma_buf_detach(att->dmabuf, attach);
+	return ret;
+}
+
+/* attach and map, as far as that is not done */
+static int dma_iobuf_att_prepare(struct dma_iobuf_att *att,
+				 struct dma_iobuf_reason *why)
+{
+	int ret = mutex_lock_killable(&att->wait_lock);
+
+	if (ret)
+		return dma_iobuf_fail(why, DMA_IOBUF_STAGE_FENCE, ret);
+	ret = dma_iobuf_att_attach(att, why);
+	if (!ret)
+		ret = dma_iobuf_att_map(att, why);
+	mutex_unlock(&att->wait_lock);
+	return ret;
 }
 
 static unsigned int dma_iobuf_att_flags(const struct dma_iobuf_dev *idev,
@@ -327,12 +450,13 @@ static struct dma_iobuf_att *dma_iobuf_att_alloc(struct dma_iobuf_dev *idev,
 
 	if (!att)
 		return NULL;
-	att->hits = alloc_percpu(unsigned long);
+	att->hits = alloc_percpu_gfp(unsigned long, GFP_KERNEL_ACCOUNT);
 	if (!att->hits) {
 		kfree(att);
 		return NULL;
 	}
 	kref_init(&att->ref);
+	mutex_init(&att->wait_lock);
 	mutex_init(&att->lock);
 	att->idev = idev;
 	att->dmabuf = buf->dmabuf;
@@ -341,23 +465,16 @@ static struct dma_iobuf_att *dma_iobuf_att_alloc(struct dma_iobuf_dev *idev,
 	return att;
 }
 
-/*
- * The attachment of (dma-buf, device), shared by all buffers that want the same
- * of it. &dma_iobuf_dev.lock is held across the attach: dma_buf_attach() takes
- * no reference to the device, so none may appear once the driver let go.
- */
-static struct dma_iobuf_att *dma_iobuf_att_get(struct dma_iobuf_dev *idev,
-					       const struct dma_iobuf *buf)
+/* find the attachment that @buf wants, or make one that is not attached yet */
+static struct dma_iobuf_att *dma_iobuf_att_lookup(struct dma_iobuf_dev *idev,
+						  const struct dma_iobuf *buf)
 {
 	struct dma_iobuf_att *att;
 	int ret;
 
-	/* the mapping is kept and never synced: no bouncing, no cache flushes */
-	if (!dev_is_dma_coherent(idev->dev) ||
-	    is_swiotlb_force_bounce(idev->dev))
-		return ERR_PTR(-EOPNOTSUPP);
-
-	mutex_lock(&idev->lock);
+	ret = mutex_lock_killable(&idev->lock);
+	if (ret)
+		return ERR_PTR(ret);
 	ret = -ENODEV;
 	if (idev->dead)
 		goto err;
@@ -367,27 +484,48 @@ static struct dma_iobuf_att *dma_iobuf_att_get(struct dma_iobuf_dev *idev,
 		att = dma_iobuf_att_alloc(idev, buf);
 		if (!att)
 			goto err;
-		ret = dma_iobuf_att_attach(att);
-		if (ret) {
-			free_percpu(att->hits);
-			kfree(att);
-			goto err;
-		}
 		get_dma_buf(att->dmabuf);
 		kref_get(&idev->ref);
 		list_add(&att->dev_node, &idev->atts);
 	}
 	mutex_unlock(&idev->lock);
+	return att;
+err:
+	mutex_unlock(&idev->lock);
+	return ERR_PTR(ret);
+}
 
-	ret = dma_iobuf_att_map(att);
+/*
+ * The attachment of (dma-buf, device), shared by all buffers that want the same
+ * of it. It is on the list of the device before it is attached, so that whoever
+ * wants the same waits for the exporter, too, and nobody else does.
+ */
+static struct dma_iobuf_att *dma_iobuf_att_get(struct dma_iobuf_dev *idev,
+					       const struct dma_iobuf *buf,
+					       struct dma_iobuf_reason *why)
+{
+	struct dma_iobuf_att *att;
+	int ret;
+
+	if (why)
+		why->stage = DMA_IOBUF_STAGE_DEVICE;
+	/* the mapping is kept and never synced: no bouncing, no cache flushes */
+	if (!dev_is_dma_coherent(idev->dev) ||
+	    is_swiotlb_force_bounce(idev->dev))
+		return ERR_PTR(-EOPNOTSUPP);
+
+	/* do not queue up behind the end of the device */
+	if (READ_ONCE(idev->dead))
+		return ERR_PTR(-ENODEV);
+	att = dma_iobuf_att_lookup(idev, buf);
+	if (IS_ERR(att))
+		return att;
+	ret = dma_iobuf_att_prepare(att, why);
 	if (ret) {
 		dma_iobuf_att_put(att);
 		return ERR_PTR(ret);
 	}
 	return att;
-err:
-	mutex_unlock(&idev->lock);
-	return ERR_PTR(ret);
 }
 
 /* ---- devices ---- */
@@ -457,7 +595,7 @@ void dma_iobuf_dev_shutdown(struct dma_iobuf_dev *idev)
 	if (!idev)
 		return;
 	mutex_lock(&idev->lock);
-	idev->dead = true;
+	WRITE_ONCE(idev->dead, true);
 	list_for_each_entry(att, &idev->atts, dev_node)
 		dma_iobuf_att_shutdown(att);
 	mutex_unlock(&idev->lock);
@@ -491,6 +629,28 @@ int dma_iobuf_targets_add(struct dma_iobuf_targets *set,
 EXPORT_SYMBOL_GPL(dma_iobuf_targets_add);
 
 /**
+ * dma_iobuf_targets_add_disk - say which disk the devices of a set are of
+ * @set:	the set, filled by ->dma_targets()
+ * @seq:	sequence number of the disk (&struct gendisk.diskseq)
+ *
+ * The leaf devices of a disk come and go: paths, members. A buffer that was
+ * registered for the disk gets those that come later without being told.
+ *
+ * Context: any.
+ */
+void dma_iobuf_targets_add_disk(struct dma_iobuf_targets *set, u64 seq)
+{
+	unsigned int i;
+
+	for (i = 0; i < set->nr_disks; i++)
+		if (set->disk[i] == seq)
+			return;
+	if (set->nr_disks < DMA_IOBUF_MAX_DEVS)
+		set->disk[set->nr_disks++] = seq;
+}
+EXPORT_SYMBOL_GPL(dma_iobuf_targets_add_disk);
+
+/**
  * dma_iobuf_targets_put - empty a set and drop its references
  * @set:	the set
  *
@@ -500,6 +660,7 @@ void dma_iobuf_targets_put(struct dma_iobuf_targets *set)
 {
 	while (set->nr)
 		dma_iobuf_dev_put(set->dev[--set->nr]);
+	set->nr_disks = 0;
 }
 
 /**
@@ -534,64 +695,174 @@ bool dma_iobuf_targets_pin(const struct dma_iobuf_targets *set)
 	return false;
 }
 
-static bool dma_iobuf_targets_has(const struct dma_iobuf_targets *set,
-				  const struct dma_iobuf_dev *idev)
-{
-	unsigned int i;
+/* ---- buffers ---- */
 
-	for (i = 0; i < set->nr; i++)
-		if (set->dev[i] == idev)
-			return true;
-	return false;
+/* the device of an entry is gone: the entry can be used for another */
+static bool dma_iobuf_entry_dead(struct dma_iobuf *buf, unsigned int i)
+{
+	struct dma_iobuf_att *att = rcu_dereference_protected(buf->att[i],
+						lockdep_is_held(&buf->lock));
+
+	return READ_ONCE(att->idev->dead);
 }
 
-/* ---- buffers ---- */
+/* the attachment to a device that is there, with a reference; or NULL */
+static struct dma_iobuf_att *dma_iobuf_att_of(struct dma_iobuf *buf,
+					      const struct dma_iobuf_dev *idev)
+{
+	unsigned int i, nr = dma_iobuf_nr_att(buf);
+	struct dma_iobuf_att *att;
+
+	guard(rcu)();
+	for (i = 0; i < nr; i++) {
+		att = rcu_dereference(buf->att[i]);
+		if (att->idev == idev && kref_get_unless_zero(&att->ref))
+			return att;
+	}
+	return NULL;
+}
+
+/*
+ * Make attachments entries of a buffer, in the place of dead ones first: devices
+ * come and go, and the table must not fill up. Those who look at an entry find
+ * no device in it for one grace period, and so never one device's attachment
+ * under the name of another. Returns how many dead ones are in @old, to be put
+ * after one more grace period.
+ */
+static int dma_iobuf_publish(struct dma_iobuf *buf, struct dma_iobuf_att **atts,
+			     unsigned int nr_new, struct dma_iobuf_att **old)
+{
+	unsigned int to[DMA_IOBUF_MAX_DEVS];
+	unsigned int nr = buf->nr_att, i, k, nr_old = 0;
+
+	lockdep_assert_held(&buf->lock);
+	for (i = 0, k = 0; k < nr_new; i++) {
+		if (i == DMA_IOBUF_MAX_DEVS)
+			return -E2BIG;
+		if (i >= nr || dma_iobuf_entry_dead(buf, i))
+			to[k++] = i;
+	}
+	for (k = 0; k < nr_new && to[k] < nr; k++) {
+		WRITE_ONCE(buf->dev[to[k]], NULL);
+		old[nr_old++] = rcu_dereference_protected(buf->att[to[k]],
+						lockdep_is_held(&buf->lock));
+	}
+	if (nr_old)
+		synchronize_rcu();
+	for (k = 0; k < nr_new; k++) {
+		rcu_assign_pointer(buf->att[to[k]], atts[k]);
+		/* pairs with dma_iobuf_map_get(): the attachment is there */
+		smp_store_release(&buf->dev[to[k]], atts[k]->idev->dev);
+		nr = max(nr, to[k] + 1);
+	}
+	/* pairs with dma_iobuf_nr_att() */
+	smp_store_release(&buf->nr_att, nr);
+	return nr_old;
+}
+
+/* who else was quicker? Drops what @buf has by now, returns what is left */
+static unsigned int dma_iobuf_drop_known(struct dma_iobuf *buf,
+					 struct dma_iobuf_att **atts,
+					 unsigned int nr)
+{
+	struct dma_iobuf_att *att;
+	unsigned int i, left = 0;
+
+	lockdep_assert_held(&buf->lock);
+	for (i = 0; i < nr; i++) {
+		att = dma_iobuf_att_of(buf, atts[i]->idev);
+		if (!att) {
+			atts[left++] = atts[i];
+			continue;
+		}
+		dma_iobuf_att_put(att);
+		dma_iobuf_att_put(atts[i]);
+	}
+	return left;
+}
+
+/* remember the disks that @buf is registered for; the oldest makes room */
+static void dma_iobuf_add_disks(struct dma_iobuf *buf,
+				const struct dma_iobuf_targets *set)
+{
+	unsigned int i, k;
+
+	lockdep_assert_held(&buf->lock);
+	for (i = 0; i < set->nr_disks; i++) {
+		for (k = 0; k < DMA_IOBUF_MAX_DEVS; k++)
+			if (buf->disk[k] == set->disk[i])
+				break;
+		if (k < DMA_IOBUF_MAX_DEVS)
+			continue;
+		WRITE_ONCE(buf->disk[buf->next_disk], set->disk[i]);
+		buf->next_disk = (buf->next_disk + 1) % DMA_IOBUF_MAX_DEVS;
+	}
+}
+
+static bool dma_iobuf_knows_disk(const struct dma_iobuf *buf,
+				 const struct dma_iobuf_targets *set)
+{
+	unsigned int i, k;
+
+	for (i = 0; i < set->nr_disks; i++)
+		for (k = 0; k < DMA_IOBUF_MAX_DEVS; k++)
+			if (READ_ONCE(buf->disk[k]) == set->disk[i])
+				return true;
+	return false;
+}
 
 /**
  * dma_iobuf_add_targets - attach a buffer to more devices
  * @buf:	the buffer, may be in use
  * @set:	the devices; those that @buf has are skipped
+ * @why:	says more if it fails, or NULL
  *
- * Context: process context, sleeps, may wait for the exporter.
+ * Context: process context, sleeps, waits for the exporter; no lock that anybody
+ * else could want is held meanwhile. A fatal signal ends the wait.
  * Return: how many devices were added; or the first error, and @buf is as it
  * was.
  */
-int dma_iobuf_add_targets(struct dma_iobuf *buf, struct dma_iobuf_targets *set)
+int dma_iobuf_add_targets(struct dma_iobuf *buf, struct dma_iobuf_targets *set,
+			  struct dma_iobuf_reason *why)
 {
-	unsigned int nr, i, k;
-	int ret = 0;
+	struct dma_iobuf_att *atts[DMA_IOBUF_MAX_DEVS], *att;
+	struct dma_iobuf_att *old[DMA_IOBUF_MAX_DEVS];
+	unsigned int nr = 0, i;
+	int ret;
 
-	mutex_lock(&buf->lock);
-	nr = buf->nr_att;
-	for (i = 0; i < set->nr && !ret; i++) {
-		struct dma_iobuf_att *att;
-
-		for (k = 0; k < nr; k++)
-			if (buf->att[k]->idev == set->dev[i])
-				break;
-		if (k < nr)
+	for (i = 0; i < set->nr; i++) {
+		att = dma_iobuf_att_of(buf, set->dev[i]);
+		if (att) {
+			dma_iobuf_att_put(att);
 			continue;
-		if (nr == DMA_IOBUF_MAX_DEVS) {
-			ret = -E2BIG;
-			break;
 		}
-		att = dma_iobuf_att_get(set->dev[i], buf);
+		if (why)
+			why->idx = i;
+		att = dma_iobuf_att_get(set->dev[i], buf, why);
 		if (IS_ERR(att)) {
 			ret = PTR_ERR(att);
-			break;
+			goto put;
 		}
-		buf->dev[nr] = att->idev->dev;
-		buf->att[nr++] = att;
+		atts[nr++] = att;
 	}
-	if (ret) {
-		while (nr > buf->nr_att)
-			dma_iobuf_att_put(buf->att[--nr]);
-	} else {
-		ret = nr - buf->nr_att;
-		/* pairs with dma_iobuf_nr_att() */
-		smp_store_release(&buf->nr_att, nr);
-	}
+
+	mutex_lock(&buf->lock);
+	nr = dma_iobuf_drop_known(buf, atts, nr);
+	ret = dma_iobuf_publish(buf, atts, nr, old);
+	if (ret >= 0)
+		dma_iobuf_add_disks(buf, set);
 	mutex_unlock(&buf->lock);
+	if (ret > 0)
+		synchronize_rcu();
+	while (ret > 0)
+		dma_iobuf_att_put(old[--ret]);
+	if (!ret)
+		return nr;
+	if (why)
+		why->stage = DMA_IOBUF_STAGE_DEVICE;
+put:
+	while (nr)
+		dma_iobuf_att_put(atts[--nr]);
 	return ret;
 }
 
@@ -600,7 +871,8 @@ static void dma_iobuf_free_work(struct work_struct *work)
 	struct dma_iobuf *buf = container_of(work, struct dma_iobuf, free_work);
 
 	while (buf->nr_att)
-		dma_iobuf_att_put(buf->att[--buf->nr_att]);
+		dma_iobuf_att_put(rcu_dereference_protected(
+					buf->att[--buf->nr_att], true));
 	dma_buf_put(buf->dmabuf);
 	kvfree(buf);
 }
@@ -632,6 +904,7 @@ void dma_iobuf_put(struct dma_iobuf *buf)
  * @set:	the devices; may be empty, for a buffer that is only copied
  * @dir:	what the devices may do with the memory
  * @flags:	DMA_IOBUF_*
+ * @why:	says more if it fails, or NULL
  *
  * Attaches and maps for every device, so that errors show now and not at the
  * first I/O.
@@ -645,7 +918,8 @@ void dma_iobuf_put(struct dma_iobuf *buf)
 struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 				   struct dma_iobuf_targets *set,
 				   enum dma_data_direction dir,
-				   unsigned int flags)
+				   unsigned int flags,
+				   struct dma_iobuf_reason *why)
 {
 	struct dma_iobuf *buf;
 	unsigned int nr_win, i;
@@ -670,7 +944,7 @@ struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 		buf->win[i].base = (u64)i << DMA_IOBUF_WIN_SHIFT;
 	}
 
-	ret = dma_iobuf_add_targets(buf, set);
+	ret = dma_iobuf_add_targets(buf, set, why);
 	if (ret < 0) {
 		dma_iobuf_put(buf);
 		return ERR_PTR(ret);
@@ -679,41 +953,57 @@ struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 }
 
 /**
- * __dma_iobuf_prepare - slow path of dma_iobuf_prepare()
+ * __dma_iobuf_prepare - map a buffer for the devices of a file
  * @buf:	the buffer
- * @file:	file that the I/O is for
- * @nowait:	do not sleep
+ * @file:	file that the I/O is for, it must have ->dma_targets()
  *
- * Devices that @file does not use are left alone: they may fail without harm
- * to this I/O. Of several that it does use, paths to the same data, some may be
- * gone as long as one is there.
+ * For I/O that a driver has refused because the mapping was missing
+ * (dma_iobuf_map_get()). It is not called before: the mapping may be gone again
+ * by the time the driver asks, so asking first would save nothing.
+ *
+ * Devices that @file does not use are left alone. A device that is new behind a
+ * disk that @buf was registered for is attached.
+ *
+ * Context: process context, sleeps, waits for the exporter. A fatal signal ends
+ * the wait.
+ * Return: 0; -EBADF: @file was not a target of @buf; -ENODEV: its devices are
+ * gone; -EINTR, also if the exporter's wait was interrupted; or the exporter's
+ * error.
  */
-int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool nowait)
+int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file)
 {
-	unsigned int i, nr = dma_iobuf_nr_att(buf);
 	struct dma_iobuf_targets set = { };
-	bool alive = false, dead = false;
-	int ret = dma_iobuf_targets_of(file, &set);
+	bool missing = false, mapped = false;
+	unsigned int i;
+	int ret;
 
-	for (i = 0; i < nr && !ret; i++) {
-		struct dma_iobuf_att *att = buf->att[i];
-		struct dma_iobuf_map *map = rcu_access_pointer(att->map);
+	ret = dma_iobuf_targets_of(file, &set);
+	for (i = 0; i < set.nr && !ret; i++) {
+		struct dma_iobuf_att *att = dma_iobuf_att_of(buf, set.dev[i]);
 
-		if (!dma_iobuf_targets_has(&set, att->idev))
+		if (!att) {
+			missing = true;
 			continue;
-		if (!map)
-			ret = nowait ? -EAGAIN : dma_iobuf_att_map(att);
-		/* gone for good, which an exporter that says -ENODEV is not */
-		if (IS_ERR(rcu_access_pointer(att->map))) {
-			dead = true;
-			ret = 0;
-		} else if (!ret) {
-			alive = true;
 		}
+		ret = dma_iobuf_att_prepare(att, NULL);
+		/* of several paths to the same data some may be gone */
+		if (ret && READ_ONCE(att->idev->dead))
+			ret = 0;
+		else if (!ret)
+			mapped = true;
+		dma_iobuf_att_put(att);
 	}
-	dma_iobuf_targets_put(&set);
-	if (!ret && dead && !alive)
+	if (!ret && missing) {
+		if (dma_iobuf_knows_disk(buf, &set))
+			ret = dma_iobuf_add_targets(buf, &set, NULL);
+		else if (!mapped)
+			ret = -EBADF;
+		mapped |= ret > 0;
+		ret = min(ret, 0);
+	}
+	if (!ret && !mapped)
 		ret = -ENODEV;
+	dma_iobuf_targets_put(&set);
 	return ret;
 }
 
@@ -725,17 +1015,21 @@ int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool nowait)
  *
  * A snapshot: the exporter may move the memory at any time.
  *
- * Context: any.
+ * Context: process context.
  */
 void dma_iobuf_get_info(struct dma_iobuf *buf, unsigned int idx,
 			struct dma_iobuf_info *info)
 {
-	struct dma_iobuf_att *att = buf->att[idx];
+	struct dma_iobuf_att *att;
 	struct dma_iobuf_map *map;
 	int cpu;
 
 	memset(info, 0, sizeof(*info));
-	rcu_read_lock();
+	/* the entry stays, with all that it refers to */
+	guard(mutex)(&buf->lock);
+	att = rcu_dereference_protected(buf->att[idx],
+					lockdep_is_held(&buf->lock));
+	guard(rcu)();
 	map = rcu_dereference(att->map);
 	if (IS_ERR(map)) {
 		info->kind = DMA_IOBUF_KIND_DEAD;
@@ -746,13 +1040,12 @@ void dma_iobuf_get_info(struct dma_iobuf *buf, unsigned int idx,
 		info->table_bytes = struct_size(map, addr, map->nr) +
 				    att->priv_bytes;
 	}
-	rcu_read_unlock();
 
 	for_each_possible_cpu(cpu)
 		info->hits += READ_ONCE(*per_cpu_ptr(att->hits, cpu));
 	info->maps = READ_ONCE(att->nr_maps);
 	info->invals = READ_ONCE(att->nr_invals);
-	strscpy(info->dev_name, dev_name(buf->dev[idx]));
+	strscpy(info->dev_name, dev_name(att->idev->dev));
 }
 
 static int __init dma_iobuf_init(void)

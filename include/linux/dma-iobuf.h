@@ -90,10 +90,14 @@ struct dma_iobuf_dev {
  * struct dma_iobuf_targets - the leaf devices that may DMA the data of a file
  * @nr:		entries used in @dev
  * @dev:	the devices, each with a reference
+ * @nr_disks:	entries used in @disk
+ * @disk:	sequence numbers of the disks that they are of
  */
 struct dma_iobuf_targets {
 	unsigned int		nr;
 	struct dma_iobuf_dev	*dev[DMA_IOBUF_MAX_DEVS];
+	unsigned int		nr_disks;
+	u64			disk[DMA_IOBUF_MAX_DEVS];
 };
 
 /* where the memory of a mapping is, seen from the device */
@@ -104,6 +108,34 @@ enum dma_iobuf_kind {
 	DMA_IOBUF_KIND_P2P_HOST,	/* peer memory, host bridge or IOMMU */
 	DMA_IOBUF_KIND_MIXED,		/* system and peer memory */
 	DMA_IOBUF_KIND_DEAD,		/* the device is gone */
+};
+
+/* which step of a registration failed */
+enum dma_iobuf_stage {
+	DMA_IOBUF_STAGE_NONE,
+	DMA_IOBUF_STAGE_DEVICE,		/* the device cannot, or is going away */
+	DMA_IOBUF_STAGE_ATTACH,		/* the exporter does not attach it */
+	DMA_IOBUF_STAGE_PIN,		/* ... pin the memory for it */
+	DMA_IOBUF_STAGE_MAP,		/* ... map */
+	DMA_IOBUF_STAGE_FENCE,		/* the wait for the exporter's work */
+	DMA_IOBUF_STAGE_ADDRESS,	/* the device cannot use the addresses */
+	DMA_IOBUF_STAGE_TABLE,		/* pieces that no table can be made of */
+};
+
+/**
+ * struct dma_iobuf_reason - why dma_iobuf_create() failed
+ * @stage:	which step
+ * @exporter_errno: what the exporter returned, 0 if it was not the exporter
+ * @peer2peer:	&struct dma_buf_attachment.peer2peer after the attach
+ * @kind:	where the memory is, if that was found out
+ * @idx:	which of the devices in the set
+ */
+struct dma_iobuf_reason {
+	enum dma_iobuf_stage	stage;
+	int			exporter_errno;
+	bool			peer2peer;
+	enum dma_iobuf_kind	kind;
+	unsigned int		idx;
 };
 
 /**
@@ -137,14 +169,20 @@ struct dma_iobuf_map {
  * @ref:	one per buffer that uses the attachment
  * @idev:	the device
  * @dmabuf:	the memory, with a reference
- * @attach:	NULL once detached; written under @lock
+ * @attach:	NULL until attached and once detached; written under @lock
+ * @pending:	mapping of the exporter's that waits for its fences, or NULL; under
+ *		the reservation lock
  * @dir:	what the device may do with the memory
  * @flags:	DMA_IOBUF_*
  * @pinned:	dma_buf_pin() was done
  * @revoked:	the exporter took it away and @idev has ops: not to be used again
  * @nr_maps:	mappings made so far; under the reservation lock
  * @nr_invals:	mappings the exporter took away; under the reservation lock
- * @lock:	serialises shutdown; taken before the reservation lock
+ * @dead:	shut down: never attach again; written under @lock
+ * @wait_lock:	held by the one that waits for the exporter: for those who want
+ *		this very attachment, and nobody else
+ * @lock:	protects @attach and @dead, serialises shutdown; taken before the
+ *		reservation lock
  * @dev_node:	in &struct dma_iobuf_dev.atts
  * @priv:	for &struct dma_iobuf_dev.ops
  * @priv_bytes:	memory that @priv takes
@@ -157,13 +195,16 @@ struct dma_iobuf_att {
 	struct dma_iobuf_dev	*idev;
 	struct dma_buf		*dmabuf;
 	struct dma_buf_attachment *attach;
+	struct sg_table		*pending;
 	enum dma_data_direction	dir;
 	unsigned int		flags;
 	bool			pinned;
 	bool			revoked;
+	bool			dead;
 	u64			nr_maps;
 	u64			nr_invals;
-	struct mutex		lock;		/* attach */
+	struct mutex		wait_lock;	/* one waits for the exporter */
+	struct mutex		lock;		/* attach, dead */
 	struct list_head	dev_node;
 	void			*priv;
 	size_t			priv_bytes;
@@ -182,14 +223,18 @@ struct dma_iobuf_win {
 
 /**
  * struct dma_iobuf - a dma-buf used as an I/O buffer
- * @nr_att:	entries published in @dev and @att; only ever grows
+ * @nr_att:	entries published in @dev and @att; only ever grows, and those of
+ *		devices that are gone are used again
  * @dev:	devices of @att, apart so that a lookup touches one cache line
  * @att:	attachments
+ * @disk:	sequence numbers of the disks it was registered for, 0: none
+ * @next_disk:	where in @disk the next one goes
  * @dmabuf:	the memory, with a reference
  * @dir:	what devices may do with the memory
  * @flags:	DMA_IOBUF_*
  * @ref:	one per owner (an io_uring buffer slot and its clones)
- * @lock:	serialises dma_iobuf_add_targets()
+ * @lock:	protects changes of entries and @disk; nothing is waited for under
+ *		it but a grace period
  * @free_work:	tears down from process context
  * @nr_win:	entries in @win
  * @win:	windows of DMA_IOBUF_WIN_SIZE bytes
@@ -197,12 +242,14 @@ struct dma_iobuf_win {
 struct dma_iobuf {
 	unsigned int		nr_att;
 	struct device		*dev[DMA_IOBUF_MAX_DEVS];
-	struct dma_iobuf_att	*att[DMA_IOBUF_MAX_DEVS];
+	struct dma_iobuf_att __rcu *att[DMA_IOBUF_MAX_DEVS];
+	u64			disk[DMA_IOBUF_MAX_DEVS];
+	unsigned int		next_disk;
 	struct dma_buf		*dmabuf;
 	enum dma_data_direction	dir;
 	unsigned int		flags;
 	struct kref		ref;
-	struct mutex		lock;		/* growing att */
+	struct mutex		lock;		/* changing entries and disks */
 	struct work_struct	free_work;
 	unsigned int		nr_win;
 	struct dma_iobuf_win	win[] __counted_by(nr_win);
@@ -250,8 +297,6 @@ static inline struct dma_iobuf_win *bvec_dma_win(const struct bio_vec *bv)
 	return (struct dma_iobuf_win *)(bv->bv_dma_win ^ DMA_IOBUF_WIN_TAG);
 }
 
-int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool nowait);
-
 #ifdef CONFIG_DMA_SHARED_BUFFER
 struct dma_iobuf_dev *dma_iobuf_dev_create(struct device *dev);
 void dma_iobuf_dev_put(struct dma_iobuf_dev *idev);
@@ -260,6 +305,7 @@ void dma_iobuf_att_free(struct dma_iobuf_att *att);
 
 int dma_iobuf_targets_add(struct dma_iobuf_targets *set,
 			  struct dma_iobuf_dev *idev);
+void dma_iobuf_targets_add_disk(struct dma_iobuf_targets *set, u64 seq);
 void dma_iobuf_targets_put(struct dma_iobuf_targets *set);
 bool dma_iobuf_targets_pin(const struct dma_iobuf_targets *set);
 int dma_iobuf_targets_of(struct file *file, struct dma_iobuf_targets *set);
@@ -267,8 +313,11 @@ int dma_iobuf_targets_of(struct file *file, struct dma_iobuf_targets *set);
 struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 				   struct dma_iobuf_targets *set,
 				   enum dma_data_direction dir,
-				   unsigned int flags);
-int dma_iobuf_add_targets(struct dma_iobuf *buf, struct dma_iobuf_targets *set);
+				   unsigned int flags,
+				   struct dma_iobuf_reason *why);
+int dma_iobuf_add_targets(struct dma_iobuf *buf, struct dma_iobuf_targets *set,
+			  struct dma_iobuf_reason *why);
+int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file);
 void dma_iobuf_put(struct dma_iobuf *buf);
 void dma_iobuf_get_info(struct dma_iobuf *buf, unsigned int idx,
 			struct dma_iobuf_info *info);
@@ -291,37 +340,17 @@ static inline int dma_iobuf_targets_add(struct dma_iobuf_targets *set,
 {
 	return -EOPNOTSUPP;
 }
+
+static inline void dma_iobuf_targets_add_disk(struct dma_iobuf_targets *set,
+					      u64 seq)
+{
+}
 #endif
 
 static inline unsigned int dma_iobuf_nr_att(const struct dma_iobuf *buf)
 {
 	/* pairs with dma_iobuf_add_targets(): entries are there before nr_att */
 	return smp_load_acquire(&buf->nr_att);
-}
-
-/**
- * dma_iobuf_prepare - make sure that a buffer is mapped before I/O is issued
- * @buf:	the buffer
- * @file:	file that the I/O is for, it must have ->dma_targets()
- * @nowait:	do not sleep
- *
- * The mapping may be gone again by the time the driver asks for it; the driver
- * then ends the I/O with BLK_STS_AGAIN, and the issuer has to come back here.
- *
- * Context: process context; sleeps unless @nowait.
- * Return: 0, -EAGAIN with @nowait, -ENODEV when a device of @file is gone, or
- * the exporter's error.
- */
-static inline int dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file,
-				    bool nowait)
-{
-	unsigned int i, nr = dma_iobuf_nr_att(buf);
-
-	for (i = 0; i < nr; i++)
-		if (IS_ERR_OR_NULL(rcu_access_pointer(buf->att[i]->map)))
-			return IS_ENABLED(CONFIG_DMA_SHARED_BUFFER) ?
-				__dma_iobuf_prepare(buf, file, nowait) : -EIO;
-	return 0;
 }
 
 /**
@@ -335,7 +364,7 @@ static inline int dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file,
  *
  * Context: any.
  * Return: the mapping; ERR_PTR(-EAGAIN): none now, the issuer has to call
- * dma_iobuf_prepare(); ERR_PTR(-EBADF): @dev is not a target of @buf;
+ * __dma_iobuf_prepare(); ERR_PTR(-EBADF): @dev is not a target of @buf;
  * ERR_PTR(-ENODEV): @dev is going away.
  */
 static inline struct dma_iobuf_map *dma_iobuf_map_get(struct dma_iobuf *buf,
@@ -343,12 +372,15 @@ static inline struct dma_iobuf_map *dma_iobuf_map_get(struct dma_iobuf *buf,
 {
 	unsigned int i, nr = dma_iobuf_nr_att(buf);
 	struct dma_iobuf_map *map = ERR_PTR(-EBADF);
+	struct dma_iobuf_att *att = NULL;
 
 	rcu_read_lock();
 	for (i = 0; i < nr; i++) {
-		if (buf->dev[i] != dev)
+		/* pairs with dma_iobuf_publish(): then its attachment is there */
+		if (smp_load_acquire(&buf->dev[i]) != dev)
 			continue;
-		map = rcu_dereference(buf->att[i]->map);
+		att = rcu_dereference(buf->att[i]);
+		map = rcu_dereference(att->map);
 		/* dead: the device may be there again, under a later entry */
 		if (!IS_ERR(map))
 			break;
@@ -359,7 +391,7 @@ static inline struct dma_iobuf_map *dma_iobuf_map_get(struct dma_iobuf *buf,
 	} else if (unlikely(!percpu_ref_tryget_live_rcu(&map->ref))) {
 		map = ERR_PTR(-EAGAIN);
 	} else {
-		this_cpu_inc(*buf->att[i]->hits);
+		this_cpu_inc(*att->hits);
 	}
 	rcu_read_unlock();
 	return map;

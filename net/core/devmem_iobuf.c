@@ -43,6 +43,8 @@
  * @vdev:	device without DMA of its own on top of it that routes name, or
  *		NULL: there is none, or it is gone; compared only
  * @virt:	there is or was a @vdev
+ * @tracker:	of the reference to @dev that @unregister_work has
+ * @unregister_work: ends all attachments
  *
  * Freed with the last attachment to @idev. @dev and @vdev are valid while it is
  * on the list.
@@ -53,6 +55,8 @@ struct net_iobuf_dev {
 	struct net_device	*dev;
 	struct net_device	*vdev;
 	bool			virt;
+	netdevice_tracker	tracker;
+	struct work_struct	unregister_work;
 };
 
 /**
@@ -363,6 +367,21 @@ int net_devmem_iobuf_targets(struct sock *sk, struct dma_iobuf_targets *set)
 	return ret;
 }
 
+/* without RTNL: to unmap takes the exporter's lock, and so as long as that likes */
+static void net_iobuf_unregister_work(struct work_struct *work)
+{
+	struct net_iobuf_dev *ndev = container_of(work, struct net_iobuf_dev,
+						  unregister_work);
+	struct net_device *dev = ndev->dev;
+	netdevice_tracker tracker = ndev->tracker;
+	struct dma_iobuf_dev *idev = ndev->idev;
+
+	dma_iobuf_dev_shutdown(idev);
+	/* may free ndev */
+	dma_iobuf_dev_put(idev);
+	netdev_put(dev, &tracker);
+}
+
 static int net_iobuf_netdev_event(struct notifier_block *nb,
 				  unsigned long event, void *ptr)
 {
@@ -376,17 +395,16 @@ static int net_iobuf_netdev_event(struct notifier_block *nb,
 
 	mutex_lock(&net_iobuf_lock);
 	list_for_each_entry_safe(ndev, tmp, &net_iobuf_devs, list) {
-		struct dma_iobuf_dev *idev = ndev->idev;
-
 		/* what it sent may be in the rings of @ndev->dev: only no more */
 		if (ndev->vdev == dev)
 			WRITE_ONCE(ndev->vdev, NULL);
 		if (ndev->dev != dev)
 			continue;
 		list_del(&ndev->list);
-		dma_iobuf_dev_shutdown(idev);
-		/* may free ndev */
-		dma_iobuf_dev_put(idev);
+		/* its driver waits for this reference once RTNL is released */
+		netdev_hold(dev, &ndev->tracker, GFP_KERNEL);
+		INIT_WORK(&ndev->unregister_work, net_iobuf_unregister_work);
+		queue_work(system_dfl_wq, &ndev->unregister_work);
 	}
 	mutex_unlock(&net_iobuf_lock);
 	return NOTIFY_DONE;
@@ -445,7 +463,7 @@ static struct net_iobuf *net_iobuf_lookup(const struct dma_iobuf *buf,
 	int ret = -EBADF;
 
 	for (i = 0; i < nr; i++) {
-		const struct dma_iobuf_att *att = buf->att[i];
+		const struct dma_iobuf_att *att = rcu_dereference(buf->att[i]);
 		struct net_iobuf *nb;
 
 		if (att->idev->ops != &net_iobuf_dev_ops)
@@ -512,6 +530,8 @@ net_devmem_iobuf_get(const struct iov_iter *from, struct sock *sk)
 	dst = __sk_dst_get(sk);
 	if (!dst)
 		return ERR_PTR(-ENODEV);
+	/* another device may take the place of one that is gone */
+	guard(rcu)();
 	binding = net_devmem_iobuf_find(from, dst);
 	if (!IS_ERR(binding) && !net_devmem_dmabuf_binding_get(binding))
 		return ERR_PTR(-ENODEV);
@@ -590,6 +610,18 @@ static struct net_iov *net_iobuf_at(struct net_iobuf *nb, u64 off, size_t max,
 	return niov;
 }
 
+/* is it still there? Another device may have taken the place of one that is gone */
+static bool net_iobuf_is_of(const struct net_iobuf *nb,
+			    const struct dma_iobuf *buf)
+{
+	unsigned int i, nr = dma_iobuf_nr_att(buf);
+
+	for (i = 0; i < nr; i++)
+		if (READ_ONCE(rcu_dereference(buf->att[i])->priv) == nb)
+			return true;
+	return false;
+}
+
 /**
  * net_devmem_iobuf_fill_skb - append device memory to an skb
  * @skb:	the skb
@@ -599,8 +631,8 @@ static struct net_iov *net_iobuf_at(struct net_iobuf *nb, u64 off, size_t max,
  *
  * A frag is as long as the memory is contiguous for the device.
  *
- * Return: 0, or -EMSGSIZE if @skb has no room for all of it, or contains other
- * memory already.
+ * Return: 0; -EMSGSIZE if @skb has no room for all of it, or contains other
+ * memory already; -ENODEV if the device is gone.
  */
 int net_devmem_iobuf_fill_skb(struct sk_buff *skb, struct iov_iter *from,
 			      size_t length,
@@ -609,6 +641,11 @@ int net_devmem_iobuf_fill_skb(struct sk_buff *skb, struct iov_iter *from,
 	struct net_iobuf *nb = container_of(binding, struct net_iobuf, binding);
 	int i = skb_shinfo(skb)->nr_frags, max;
 
+	if (!length || !iov_iter_count(from))
+		return 0;
+	guard(rcu)();
+	if (!net_iobuf_is_of(nb, bvec_dma_win(from->bvec)->buf))
+		return -ENODEV;
 	/* two bindings never share an skb */
 	if (!net_iobuf_can_append(skb, binding))
 		return -EMSGSIZE;

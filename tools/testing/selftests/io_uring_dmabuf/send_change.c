@@ -4,6 +4,7 @@
  * go away. Wants a machine of its own.
  */
 #include <dirent.h>
+#include <pthread.h>
 
 #include "common.h"
 #include "netio.h"
@@ -369,6 +370,72 @@ TEST_F(change, unbind_then_unregister)
 	ASSERT_EQ(0, rebind(n, self->driver));
 	self->unbound = false;
 	EXPECT_EQ(0, bufinfo_attached(n->pci));
+}
+
+struct slow {
+	struct uring ring;
+	struct mem mem;
+	int target;
+	long ret;
+};
+
+static void *register_slow(void *arg)
+{
+	struct slow *s = arg;
+
+	s->ret = reg_dmabuf(&s->ring, 0, s->mem.fd, s->target);
+	return NULL;
+}
+
+static void *unbind_card(void *arg)
+{
+	FIXTURE_DATA(change) *self = arg;
+
+	return (void *)(long)bind_driver(&self->net, self->driver, "unbind");
+}
+
+/*
+ * Somebody registers memory of a slow exporter for the card, which is unbound
+ * meanwhile: neither that, nor anybody who wants RTNL, waits with him.
+ */
+TEST_F(change, unbind_while_a_registration_waits)
+{
+	struct netrig *n = &self->net;
+	struct slow s = { .target = self->tcp.tx };
+	pthread_t reg, unbind;
+	double start;
+	void *ret;
+	int ns;
+
+	ASSERT_EQ(0, mem_create(&s.mem, MEM_BAR, SIZE));
+	ASSERT_EQ(0, uring_init(&s.ring, 8, 0));
+	ASSERT_EQ(0, reg_sparse(&s.ring, 1));
+	ASSERT_EQ(0, find_driver(n, self->driver, sizeof(self->driver)));
+	ns = net_ns_new();
+	ASSERT_GE(ns, 0);
+
+	ASSERT_EQ(0, bar_fence(&s.mem, 1));
+	ASSERT_EQ(0, pthread_create(&reg, NULL, register_slow, &s));
+	lab_sleep_ms(300);
+	self->unbound = true;
+	start = lab_now();
+	ASSERT_EQ(0, pthread_create(&unbind, NULL, unbind_card, self));
+	lab_sleep_ms(100);
+	ASSERT_EQ(0, net_ip(ns, "link set lo up\n"));
+	EXPECT_LE(lab_now() - start, lab_scale(2, 5));
+	pthread_join(unbind, &ret);
+	EXPECT_EQ(0, (long)ret);
+	EXPECT_LE(lab_now() - start, lab_scale(4, 8));
+	/* whoever waits does so for ten seconds, or until this */
+	ASSERT_EQ(0, bar_fence(&s.mem, 0));
+	pthread_join(reg, NULL);
+	EXPECT_EQ(-ENODEV, s.ret);
+	EXPECT_TRUE(bufinfo_wait(s.mem.fd, 0, 5000));
+	ASSERT_EQ(0, rebind(n, self->driver));
+	self->unbound = false;
+	uring_exit(&s.ring);
+	mem_destroy(&s.mem);
+	close(ns);
 }
 
 TEST_HARNESS_MAIN

@@ -6,15 +6,14 @@
  *
  * Wants a machine of its own: it takes the disks away from under everybody.
  */
-#include <dirent.h>
 #include <pthread.h>
 
 #include "common.h"
+#include "nvme.h"
 
 #define SIZE	(1 * MiB)
 #define DEPTH	16
 #define WINDOW	(SIZE / DEPTH)
-#define BACK_MS	20000		/* a controller needs this long at most */
 
 /* Keeps DEPTH verified reads in flight until told to stop */
 struct reader {
@@ -122,81 +121,11 @@ static void reader_stop(struct reader *r)
 	EXPECT_EQ(0, (reader)->short_reads);				\
 } while (0)
 
-/* First entry of @dir that looks like an NVMe controller or a namespace */
-static bool find_nvme(const char *dir, bool namespace, char *name, size_t len)
-{
-	struct dirent *de;
-	unsigned int a, b;
-	bool found = false;
-	char end;
-	DIR *d = opendir(dir);
-
-	while (d && !found && (de = readdir(d))) {
-		int n = sscanf(de->d_name, "nvme%un%u%c", &a, &b, &end);
-
-		found = n == (namespace ? 2 : 1);
-		if (found)
-			snprintf(name, len, "%.32s", de->d_name);
-	}
-	if (d)
-		closedir(d);
-	return found;
-}
-
-/* The controller at @pci, or false */
-static bool controller_of(const char *pci, char *path, size_t len)
-{
-	char dir[128], name[40];
-
-	snprintf(dir, sizeof(dir), "/sys/bus/pci/devices/%s/nvme", pci);
-	if (!find_nvme(dir, false, name, sizeof(name)))
-		return false;
-	snprintf(path, len, "%s/%s", dir, name);
-	return true;
-}
-
-/* Its block device: the number need not be the controller's */
-static bool disk_of(const char *pci, char *path, size_t len)
-{
-	char dir[200], name[40];
-
-	if (!controller_of(pci, dir, sizeof(dir)) ||
-	    !find_nvme(dir, true, name, sizeof(name)))
-		return false;
-	snprintf(path, len, "/dev/%s", name);
-	return true;
-}
-
-/* Waits until the disk at @pci can be opened: its fd or -errno */
-static int wait_for_disk(const char *pci)
-{
-	double end = lab_now() + BACK_MS / 1000.0;
-	char path[80];
-	int fd;
-
-	for (;;) {
-		fd = -ENOENT;
-		if (disk_of(pci, path, sizeof(path)))
-			fd = lab_open(path);
-		if (fd >= 0 || lab_now() > end)
-			return fd;
-		lab_sleep_ms(50);
-	}
-}
-
-static int pci_write(const char *pci, const char *file, const char *value)
-{
-	char path[160];
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/%s", pci, file);
-	return file_write(path, value);
-}
-
 static int nvme_reset(const char *pci)
 {
 	char ctrl[200], path[240];
 
-	if (!controller_of(pci, ctrl, sizeof(ctrl)))
+	if (!nvme_controller(pci, ctrl, sizeof(ctrl)))
 		return -ENODEV;
 	snprintf(path, sizeof(path), "%s/reset_controller", ctrl);
 	return file_write(path, "1");
@@ -233,7 +162,7 @@ FIXTURE_SETUP(gone)
 	ASSERT_EQ(0, ret);
 	/* the disk may have another name than at boot */
 	close(rig->disk);
-	rig->disk = wait_for_disk(self->pci);
+	rig->disk = nvme_wait_disk(self->pci);
 	ASSERT_GE(rig->disk, 0);
 	ASSERT_EQ(0, reg_dmabuf(&rig->ring, 0, rig->mem.fd, rig->disk));
 	ASSERT_EQ(0, rig_works(rig, rig->disk, 0));
@@ -278,7 +207,7 @@ static void check_gone(struct __test_metadata *_metadata, struct rig *rig)
 static void check_back(struct __test_metadata *_metadata, struct rig *rig,
 		       const char *pci)
 {
-	int fd = wait_for_disk(pci);
+	int fd = nvme_wait_disk(pci);
 
 	ASSERT_GE(fd, 0);
 	EXPECT_LT(uring_read(&rig->ring, fd, 0, 0, 4096, 0), 0);
@@ -293,7 +222,7 @@ TEST_F(gone, unbind)
 	struct reader reader;
 
 	ASSERT_EQ(0, reader_start(&reader, rig));
-	EXPECT_EQ(0, pci_write(self->pci, "driver/unbind", self->pci));
+	EXPECT_EQ(0, nvme_pci_write(self->pci, "driver/unbind", self->pci));
 	reader_stop(&reader);
 	EXPECT_SANE(&reader);
 	check_gone(_metadata, rig);
@@ -307,7 +236,7 @@ TEST_F(gone, hot_remove)
 	struct reader reader;
 
 	ASSERT_EQ(0, reader_start(&reader, rig));
-	EXPECT_EQ(0, pci_write(self->pci, "remove", "1"));
+	EXPECT_EQ(0, nvme_pci_write(self->pci, "remove", "1"));
 	reader_stop(&reader);
 	EXPECT_SANE(&reader);
 	check_gone(_metadata, rig);
@@ -320,7 +249,7 @@ TEST_F(gone, reset_then_unbind_idle)
 	struct rig *rig = &self->rig;
 
 	ASSERT_EQ(0, nvme_reset(self->pci));
-	ASSERT_EQ(0, pci_write(self->pci, "driver/unbind", self->pci));
+	ASSERT_EQ(0, nvme_pci_write(self->pci, "driver/unbind", self->pci));
 	check_gone(_metadata, rig);
 	ASSERT_EQ(0, file_write("/sys/bus/pci/drivers/nvme/bind", self->pci));
 	check_back(_metadata, rig, self->pci);
@@ -331,38 +260,14 @@ TEST_F(gone, late_unregister)
 {
 	struct rig *rig = &self->rig;
 
-	ASSERT_EQ(0, pci_write(self->pci, "driver/unbind", self->pci));
+	ASSERT_EQ(0, nvme_pci_write(self->pci, "driver/unbind", self->pci));
 	ASSERT_EQ(0, reg_clear(&rig->ring, 0));
 	uring_exit(&rig->ring);
 	EXPECT_TRUE(bufinfo_wait(rig->mem.fd, 0, 5000));
 	ASSERT_EQ(0, file_write("/sys/bus/pci/drivers/nvme/bind", self->pci));
 	close(rig->disk);
-	rig->disk = wait_for_disk(self->pci);
+	rig->disk = nvme_wait_disk(self->pci);
 	ASSERT_GE(rig->disk, 0);
-}
-
-/* The PCI address of controller @skip+1 with serial "mp" */
-static bool mp_controller(unsigned int skip, char *pci, size_t len)
-{
-	char path[160], serial[64];
-	struct dirent *de;
-	bool found = false;
-	DIR *d = opendir("/sys/class/nvme");
-
-	while (d && !found && (de = readdir(d))) {
-		snprintf(path, sizeof(path), "/sys/class/nvme/%.32s/serial",
-			 de->d_name);
-		if (file_read(path, serial, sizeof(serial)) ||
-		    strncmp(serial, "mp", 2) || skip--)
-			continue;
-		snprintf(path, sizeof(path), "/sys/class/nvme/%.32s/address",
-			 de->d_name);
-		found = !file_read(path, pci, len);
-		pci[strcspn(pci, "\n ")] = '\0';
-	}
-	if (d)
-		closedir(d);
-	return found;
 }
 
 /* One path of two goes: requests carry on over the other, without an error */
@@ -373,11 +278,11 @@ TEST(path_of_a_multipath_head)
 	struct rig rig;
 
 	RIG_UP(&rig, "LAB_NVME_MP", MEM_UDMABUF, SIZE, 0);
-	ASSERT_TRUE(mp_controller(0, pci, sizeof(pci)));
+	ASSERT_TRUE(nvme_shared_pci(0, pci, sizeof(pci)));
 	ASSERT_EQ(0, reg_dmabuf(&rig.ring, 0, rig.mem.fd, rig.disk));
 	ASSERT_EQ(2, bufinfo_attachments(rig.mem.fd));
 	ASSERT_EQ(0, reader_start(&reader, &rig));
-	EXPECT_EQ(0, pci_write(pci, "driver/unbind", pci));
+	EXPECT_EQ(0, nvme_pci_write(pci, "driver/unbind", pci));
 	lab_sleep_ms(300);
 	reader_stop(&reader);
 	EXPECT_SANE(&reader);
@@ -386,9 +291,52 @@ TEST(path_of_a_multipath_head)
 	EXPECT_TRUE(bufinfo_wait(rig.mem.fd, 1, 5000));
 	ASSERT_EQ(0, rig_works(&rig, rig.disk, 0));
 	ASSERT_EQ(0, file_write("/sys/bus/pci/drivers/nvme/bind", pci));
-	lab_sleep_ms(1000);
+	ASSERT_TRUE(nvme_wait_paths(2));
 	ASSERT_EQ(0, rig_works(&rig, rig.disk, 0));
-	/* the path that came back can be added */
+	rig_down(&rig);
+}
+
+static void *register_at_the_disk(void *arg)
+{
+	struct rig *rig = arg;
+
+	return (void *)(long)reg_dmabuf(&rig->ring, 0, rig->mem.fd, rig->disk);
+}
+
+/* Somebody waits for a slow exporter: the end of the drive does not wait with him */
+TEST(unbind_while_a_registration_waits)
+{
+	const char *pci = NEED_ENV("LAB_PCI_MAIN");
+	double start, alone;
+	pthread_t thread;
+	struct rig rig;
+	void *ret;
+
+	RIG_UP(&rig, "LAB_NVME_MAIN", MEM_BAR, SIZE, 0);
+	start = lab_now();
+	ASSERT_EQ(0, nvme_unbind(pci));
+	alone = lab_now() - start;	/* what it takes when nobody waits */
+	ASSERT_EQ(0, nvme_bind(pci));
+	close(rig.disk);
+	rig.disk = nvme_wait_disk(pci);
+	ASSERT_GE(rig.disk, 0);
+
+	ASSERT_EQ(0, bar_fence(&rig.mem, 1));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, register_at_the_disk, &rig));
+	lab_sleep_ms(300);
+	start = lab_now();
+	ASSERT_EQ(0, nvme_unbind(pci));
+	EXPECT_LE(lab_now() - start, alone + lab_scale(1, 3));
+	ASSERT_EQ(0, bar_fence(&rig.mem, 0));	/* it was pending all the time */
+	pthread_join(thread, &ret);
+	EXPECT_EQ(-ENODEV, (long)ret);
+	EXPECT_TRUE(bufinfo_wait(rig.mem.fd, 0, 5000));
+	ASSERT_EQ(0, nvme_bind(pci));
+	close(rig.disk);
+	rig.disk = nvme_wait_disk(pci);
+	ASSERT_GE(rig.disk, 0);
+	ASSERT_EQ(0, reg_dmabuf(&rig.ring, 0, rig.mem.fd, rig.disk));
+	ASSERT_EQ(0, rig_works(&rig, rig.disk, 0));
 	rig_down(&rig);
 }
 

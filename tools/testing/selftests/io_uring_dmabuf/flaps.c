@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Devices that leave and return while a slot lives: paths of a multipath head,
+ * whole drives. SOAK=1 does as many rounds as a long life has.
+ *
+ * Wants a machine of its own: it takes the drives away from under everybody.
+ */
+#include "common.h"
+#include "nvme.h"
+
+#define SIZE	(1 * MiB)
+#define READS	32
+
+static unsigned int rounds(unsigned int plain, unsigned int debug,
+			   unsigned int soak)
+{
+	return lab_is("SOAK", "1") ? soak : lab_scale(plain, debug);
+}
+
+/* I/O takes all paths in turn: one that is not attached shows */
+static int round_robin(void)
+{
+	char path[96];
+	int ret = -ENOENT;
+
+	for (int i = 0; i < 8; i++) {
+		snprintf(path, sizeof(path),
+			 "/sys/class/nvme-subsystem/nvme-subsys%d/iopolicy", i);
+		if (!file_write(path, "round-robin"))
+			ret = 0;
+	}
+	return ret;
+}
+
+/* Reads that are all compared: how many went wrong, and how */
+static int reads(struct rig *rig, unsigned int nr)
+{
+	int bad = 0;
+
+	for (unsigned int i = 0; i < nr; i++) {
+		__u64 at = i % (SIZE / 4096) * 4096;
+		int ret;
+
+		mem_poison(&rig->mem, at, 4096, POISON);
+		ret = uring_read(&rig->ring, rig->disk, at, at, 4096, 0);
+		if (ret == 4096 && mem_check(&rig->mem, at, at, 4096, 77) < 0)
+			continue;
+		if (!bad++)
+			ksft_print_msg("read %u: %d\n", i, ret);
+	}
+	return bad;
+}
+
+static unsigned int nr_targets(struct rig *rig)
+{
+	struct io_uring_query_regbuf_map q;
+
+	if (query_map(&rig->ring, 0, 0, &q))
+		return 0;
+	return q.nr_targets;
+}
+
+/*
+ * A path leaves and comes back, the two in turn. While one is there all I/O is
+ * right, and the one that is back serves again without anybody's help. The slot
+ * has no more entries than before.
+ */
+TEST(paths)
+{
+	unsigned int nr = rounds(6, 3, 1000);
+	char pci[2][64];
+	struct rig rig;
+
+	RIG_UP(&rig, "LAB_NVME_MP", MEM_UDMABUF, SIZE, 0);
+	ASSERT_EQ(0, round_robin());
+	for (int i = 0; i < 2; i++)
+		ASSERT_TRUE(nvme_shared_pci(i, pci[i], sizeof(pci[i])));
+	ASSERT_EQ(0, disk_fill(rig.disk, 0, SIZE, 77));
+	ASSERT_EQ(0, reg_dmabuf(&rig.ring, 0, rig.mem.fd, rig.disk));
+	ASSERT_EQ(2, nr_targets(&rig));
+	ASSERT_EQ(0, reads(&rig, READS));
+	for (unsigned int i = 0; i < nr; i++) {
+		ASSERT_EQ(0, nvme_unbind(pci[i % 2]));
+		ASSERT_EQ(0, reads(&rig, READS));
+		ASSERT_EQ(1, bufinfo_attachments(rig.mem.fd));
+		ASSERT_EQ(0, nvme_bind(pci[i % 2]));
+		ASSERT_TRUE(nvme_wait_paths(2));
+		/* the namespace is found a moment after the controller is live */
+		for (int t = 0; bufinfo_attachments(rig.mem.fd) != 2 && t < 200; t++) {
+			ASSERT_EQ(0, reads(&rig, READS));
+			lab_sleep_ms(20);
+		}
+		ASSERT_EQ(2, bufinfo_attachments(rig.mem.fd));
+		ASSERT_EQ(2, nr_targets(&rig));
+		ASSERT_EQ(0, reads(&rig, READS));
+	}
+	rig_down(&rig);
+}
+
+/* The fast path does not look at devices that the I/O does not use */
+TEST(other_targets)
+{
+	struct io_uring_regbuf_desc d;
+	struct counter c;
+	struct rig rig;
+	long long n;
+	char pci[64];
+	__s32 more;
+	int ev;
+
+	RIG_UP(&rig, "LAB_NVME_MAIN", MEM_BAR, SIZE, 0);
+	ASSERT_TRUE(nvme_shared_pci(0, pci, sizeof(pci)));
+	more = NEED_DISK("LAB_NVME_MP");
+	d = desc_dmabuf(rig.mem.fd, rig.disk);
+	d.targets = (uintptr_t)&more;
+	d.nr_targets = 1;
+	ASSERT_EQ(0, disk_fill(rig.disk, 0, SIZE, 77));
+	ASSERT_EQ(0, reg_one(&rig.ring, 0, &d));
+
+	ev = open("/sys/kernel/tracing/kprobe_events", O_WRONLY | O_APPEND);
+	ASSERT_GE(ev, 0);
+	ASSERT_EQ(34, write(ev, "p:regbuf/slow __dma_iobuf_prepare\n", 34));
+	close(ev);
+	ASSERT_EQ(0, counter_open(&c, "regbuf"));
+	ASSERT_EQ(0, counter_add(&c, "regbuf/slow", NULL));
+
+	/* idle: after a move nobody has used it through the other device */
+	ASSERT_EQ(0, bar_move(&rig.mem, 1));
+	n = counter_read(&c);
+	ASSERT_EQ(0, reads(&rig, 1));
+	EXPECT_EQ(1, counter_read(&c) - n);	/* the counter counts */
+	n = counter_read(&c);
+	ASSERT_EQ(0, reads(&rig, 1000));
+	EXPECT_EQ(0, counter_read(&c) - n);
+
+	/* dead */
+	close(more);
+	ASSERT_EQ(0, nvme_unbind(pci));
+	n = counter_read(&c);
+	ASSERT_EQ(0, reads(&rig, 1000));
+	EXPECT_EQ(0, counter_read(&c) - n);
+	ASSERT_EQ(0, nvme_bind(pci));
+	ASSERT_TRUE(nvme_wait_paths(2));
+	counter_close(&c);
+	rig_down(&rig);
+}
+
+/*
+ * A drive is unplugged and plugged in again, with the slot alive. The new disk is
+ * another one, and is added: in the place of the old one.
+ */
+TEST(drives)
+{
+	const char *pci = NEED_ENV("LAB_PCI_MAIN");
+	unsigned int nr = rounds(4, 2, 200);
+	struct io_uring_regbuf_desc d;
+	struct rig rig;
+
+	RIG_UP(&rig, "LAB_NVME_MAIN", MEM_UDMABUF, SIZE, 0);
+	ASSERT_EQ(0, disk_fill(rig.disk, 0, SIZE, 77));
+	ASSERT_EQ(0, reg_dmabuf(&rig.ring, 0, rig.mem.fd, rig.disk));
+	for (unsigned int i = 0; i < nr; i++) {
+		ASSERT_EQ(0, reads(&rig, READS));
+		ASSERT_EQ(0, nvme_unbind(pci));
+		EXPECT_EQ(-ENODEV, uring_read(&rig.ring, rig.disk, 0, 0, 4096, 0));
+		ASSERT_EQ(0, bufinfo_attachments(rig.mem.fd));
+		close(rig.disk);
+		ASSERT_EQ(0, nvme_bind(pci));
+		rig.disk = nvme_wait_disk(pci);
+		ASSERT_GE(rig.disk, 0);
+		/* never named: not attached by itself */
+		EXPECT_EQ(-EBADF, uring_read(&rig.ring, rig.disk, 0, 0, 4096, 0));
+		d = desc_add(rig.disk);
+		ASSERT_EQ(0, reg_one(&rig.ring, 0, &d));
+		ASSERT_EQ(1, nr_targets(&rig));
+		ASSERT_EQ(1, bufinfo_attachments(rig.mem.fd));
+	}
+	ASSERT_EQ(0, reads(&rig, READS));
+	rig_down(&rig);
+}
+
+TEST_HARNESS_MAIN

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Nobody but the caller waits for an exporter, and the caller can be killed. The
+ * exporter of the tests is slow: a fence with kernel usage is pending on its
+ * dma-buf, for ten seconds unless it is signalled.
+ */
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <linux/dma-buf.h>
+#include <linux/dma-buf-bar.h>
+
+#include "common.h"
+
+#define SIZE	(1 * MiB)
+#define AT_ONCE	(lab_scale(1, 3))	/* seconds */
+
+/* Somebody who waits in a process of its own */
+enum waiter {
+	WAIT_REGISTER,		/* the first that wants this attachment */
+	WAIT_REGISTER_SAME,	/* one more that wants it */
+	WAIT_REGISTER_OTHER,	/* another attachment of the same memory */
+	WAIT_BUFFERS2,
+	WAIT_ADD_TARGETS,
+	WAIT_READ,		/* a worker, after a move */
+	WAIT_NR,
+};
+
+FIXTURE(waits) {
+	struct rig rig;
+	int other;		/* another drive */
+	pid_t pids[WAIT_NR];
+};
+
+FIXTURE_VARIANT(waits) {
+	enum waiter what;
+};
+
+FIXTURE_VARIANT_ADD(waits, registration) { WAIT_REGISTER };
+FIXTURE_VARIANT_ADD(waits, same_attachment) { WAIT_REGISTER_SAME };
+FIXTURE_VARIANT_ADD(waits, other_attachment) { WAIT_REGISTER_OTHER };
+FIXTURE_VARIANT_ADD(waits, buffers2) { WAIT_BUFFERS2 };
+FIXTURE_VARIANT_ADD(waits, add_targets) { WAIT_ADD_TARGETS };
+FIXTURE_VARIANT_ADD(waits, read_after_a_move) { WAIT_READ };
+
+FIXTURE_SETUP(waits)
+{
+	RIG_UP(&self->rig, "LAB_NVME_MAIN", MEM_BAR, SIZE, 0);
+	self->other = NEED_DISK("LAB_NVME_MP");
+}
+
+FIXTURE_TEARDOWN(waits)
+{
+	for (int i = 0; i < WAIT_NR; i++) {
+		if (self->pids[i] <= 0)
+			continue;
+		kill(self->pids[i], SIGKILL);
+		waitpid(self->pids[i], NULL, 0);
+	}
+	bar_fence(&self->rig.mem, 0);
+	close(self->other);
+	EXPECT_TRUE(bufinfo_wait(self->rig.mem.fd, 0, 5000) ||
+		    self->rig.mem.fd < 0);
+	rig_down(&self->rig);
+}
+
+/* What a waiter can do before the fence is pending */
+static int waiter_prepare(FIXTURE_DATA(waits) *self, enum waiter what,
+			  struct uring *ring)
+{
+	int ret = uring_init(ring, 8, 0);
+
+	if (!ret && what != WAIT_BUFFERS2)
+		ret = reg_sparse(ring, 1);
+	if (!ret && (what == WAIT_ADD_TARGETS || what == WAIT_READ))
+		ret = reg_dmabuf(ring, 0, self->rig.mem.fd, self->rig.disk);
+	return ret;
+}
+
+static int waiter_wait(FIXTURE_DATA(waits) *self, enum waiter what,
+		       struct uring *ring)
+{
+	struct io_uring_regbuf_desc d = desc_dmabuf(self->rig.mem.fd,
+						    self->rig.disk);
+
+	switch (what) {
+	case WAIT_REGISTER_OTHER:
+		d.flags = IO_REGBUF_DMABUF_RDONLY | IO_REGBUF_DMABUF_PIN;
+		return reg_one(ring, 0, &d);
+	case WAIT_BUFFERS2:
+		return reg_table(ring, &d, NULL, 1);
+	case WAIT_ADD_TARGETS:
+		d = desc_add(self->other);
+		return reg_one(ring, 0, &d);
+	case WAIT_READ:
+		return uring_read(ring, self->rig.disk, 0, 0, 4096, 0);
+	default:
+		return reg_one(ring, 0, &d);
+	}
+}
+
+/*
+ * A process that says when it has prepared itself, waits until it may go on, and
+ * then does what makes it wait. The pipes keep tests from guessing.
+ */
+static int waiter_start(FIXTURE_DATA(waits) *self, enum waiter what, int *go)
+{
+	int ready[2], start[2];
+	struct uring ring;
+	char c = 0;
+
+	if (pipe(ready) || pipe(start))
+		return -errno;
+	self->pids[what] = fork();
+	if (self->pids[what] < 0)
+		return -errno;
+	if (!self->pids[what]) {
+		int ret = waiter_prepare(self, what, &ring);
+
+		if (ret || write(ready[1], &c, 1) != 1 || read(start[0], &c, 1) != 1)
+			_exit(100);
+		_exit(waiter_wait(self, what, &ring) < 0 ? 101 : 0);
+	}
+	close(ready[1]);
+	close(start[0]);
+	*go = start[1];
+	c = read(ready[0], &c, 1) == 1;
+	close(ready[0]);
+	return c ? 0 : -ECHILD;
+}
+
+static int waiter_go(int go)
+{
+	char c = 0;
+	int ret = write(go, &c, 1) == 1 ? 0 : -errno;
+
+	close(go);
+	return ret;
+}
+
+/* Seconds until a process has ended, or -1 after five */
+static double ended_after(pid_t pid)
+{
+	double start = lab_now();
+
+	do {
+		if (waitpid(pid, NULL, WNOHANG) == pid)
+			return lab_now() - start;
+		lab_sleep_ms(10);
+	} while (lab_now() - start < 5);
+	return -1;
+}
+
+/* With somebody else who waits in front: whoever waits is gone when killed */
+TEST_F(waits, can_be_killed)
+{
+	struct rig *rig = &self->rig;
+	int first = -1, go;
+	double t;
+
+	if (variant->what != WAIT_REGISTER)
+		ASSERT_EQ(0, waiter_start(self, WAIT_REGISTER, &first));
+	ASSERT_EQ(0, waiter_start(self, variant->what, &go));
+	if (variant->what == WAIT_READ)
+		ASSERT_EQ(0, bar_move(&rig->mem, DMA_BUF_BAR_PLACE_B));
+	ASSERT_EQ(0, bar_fence(&rig->mem, 1));
+	if (first >= 0) {
+		ASSERT_EQ(0, waiter_go(first));
+		lab_sleep_ms(200);
+	}
+	ASSERT_EQ(0, waiter_go(go));
+	lab_sleep_ms(300);
+	ASSERT_EQ(0, waitpid(self->pids[variant->what], NULL, WNOHANG));
+	ASSERT_EQ(0, kill(self->pids[variant->what], SIGKILL));
+	t = ended_after(self->pids[variant->what]);
+	EXPECT_GE(t, 0);
+	EXPECT_LE(t, AT_ONCE);
+	if (t >= 0)
+		self->pids[variant->what] = 0;
+	/* nothing is left of it, and the fence was pending all the time */
+	ASSERT_EQ(0, bar_fence(&rig->mem, 0));
+	ASSERT_EQ(0, reg_dmabuf(&rig->ring, 0, rig->mem.fd, rig->disk));
+	ASSERT_EQ(0, rig_works(rig, rig->disk, 0));
+	ASSERT_EQ(0, reg_clear(&rig->ring, 0));
+}
+
+/* What others do with the same dma-buf */
+TEST_F(waits, leaves_the_dma_buf_alone)
+{
+	struct dma_buf_export_sync_file sync = { .flags = DMA_BUF_SYNC_READ };
+	struct pollfd pf = { .fd = self->rig.mem.fd, .events = POLLIN };
+	struct epoll_event ev = { .events = EPOLLIN };
+	struct rig *rig = &self->rig;
+	int go, ep = epoll_create1(0);
+	double start;
+
+	ASSERT_GE(ep, 0);
+	ASSERT_EQ(0, waiter_start(self, variant->what, &go));
+	if (variant->what == WAIT_READ)
+		ASSERT_EQ(0, bar_move(&rig->mem, DMA_BUF_BAR_PLACE_B));
+	ASSERT_EQ(0, bar_fence(&rig->mem, 1));
+	ASSERT_EQ(0, waiter_go(go));
+	lab_sleep_ms(300);
+	ASSERT_EQ(0, waitpid(self->pids[variant->what], NULL, WNOHANG));
+
+	start = lab_now();
+	EXPECT_EQ(0, poll(&pf, 1, 0));
+	EXPECT_EQ(0, epoll_ctl(ep, EPOLL_CTL_ADD, rig->mem.fd, &ev));
+	EXPECT_EQ(0, ioctl(rig->mem.fd, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, &sync));
+	EXPECT_LE(lab_now() - start, AT_ONCE);
+	close(sync.fd);
+	close(ep);
+	/* it was pending all the time: who waits gets on when it is signalled */
+	ASSERT_EQ(0, waitpid(self->pids[variant->what], NULL, WNOHANG));
+	ASSERT_EQ(0, bar_fence(&rig->mem, 0));
+	EXPECT_GE(ended_after(self->pids[variant->what]), 0);
+	self->pids[variant->what] = 0;
+}
+
+/* What others do with the same drive: another dma-buf is registered, used, cleared */
+TEST_F(waits, leaves_the_device_alone)
+{
+	struct rig *rig = &self->rig;
+	struct mem other;
+	int first = -1, go;
+	double start;
+
+	ASSERT_EQ(0, mem_create(&other, MEM_UDMABUF, SIZE));
+	ASSERT_EQ(0, reg_dmabuf(&rig->ring, 1, other.fd, rig->disk));
+	if (variant->what != WAIT_REGISTER)
+		ASSERT_EQ(0, waiter_start(self, WAIT_REGISTER, &first));
+	ASSERT_EQ(0, waiter_start(self, variant->what, &go));
+	if (variant->what == WAIT_READ)
+		ASSERT_EQ(0, bar_move(&rig->mem, DMA_BUF_BAR_PLACE_B));
+	ASSERT_EQ(0, bar_fence(&rig->mem, 1));
+	if (first >= 0) {
+		ASSERT_EQ(0, waiter_go(first));
+		lab_sleep_ms(200);
+	}
+	ASSERT_EQ(0, waiter_go(go));
+	lab_sleep_ms(300);
+
+	start = lab_now();
+	EXPECT_EQ(0, reg_dmabuf(&rig->ring, 0, other.fd, rig->disk));
+	EXPECT_EQ(4096, uring_read(&rig->ring, rig->disk, 0, 0, 4096, 0));
+	EXPECT_EQ(4096, uring_read(&rig->ring, rig->disk, 0, 0, 4096, 1));
+	EXPECT_EQ(0, reg_clear(&rig->ring, 1));
+	EXPECT_EQ(0, reg_clear(&rig->ring, 0));
+	EXPECT_LE(lab_now() - start, AT_ONCE);
+	ASSERT_EQ(0, waitpid(self->pids[variant->what], NULL, WNOHANG));
+	ASSERT_EQ(0, bar_fence(&rig->mem, 0));
+	EXPECT_GE(ended_after(self->pids[variant->what]), 0);
+	self->pids[variant->what] = 0;
+	mem_destroy(&other);
+}
+
+TEST_HARNESS_MAIN
