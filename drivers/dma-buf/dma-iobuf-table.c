@@ -8,8 +8,8 @@
  *
  * How small a granule gets is up to the exporter: pieces of 4 GiB - 4 KiB, each
  * with an IOVA of its own, have one of 4 KiB. Where a table of granules would
- * take more than 16 bytes for each run, the table has the runs instead, 12 bytes
- * each, and is searched in O(log n).
+ * take more than 16 bytes for each run, and more than a page, the table has the
+ * runs instead, 12 bytes each, and is searched in O(log n).
  *
  * A run is what is contiguous, not a scatterlist entry: an exporter has to chop
  * a contiguous range of 4 GiB and more, because an entry's length is 32 bits.
@@ -17,6 +17,7 @@
 #include <linux/bitops.h>
 #include <linux/export.h>
 #include <linux/math.h>
+#include <linux/mm.h>
 #include <linux/overflow.h>
 #include <linux/slab.h>
 
@@ -24,6 +25,18 @@
 
 /* bytes of granules that a run may cost, before runs are what is stored */
 #define DMA_IOBUF_RUN_COST	16
+
+/*
+ * A search costs every command more than the few bytes are worth that runs save
+ * in a page: memory without an IOMMU often has a handful of runs.
+ */
+static bool dma_iobuf_granules_fit(u64 granules, u64 runs)
+{
+	struct dma_iobuf_map *map;
+
+	return granules * sizeof(map->addr[0]) <= runs * DMA_IOBUF_RUN_COST ||
+	       granules <= (PAGE_SIZE - sizeof(*map)) / sizeof(map->addr[0]);
+}
 
 /*
  * Count the runs of a mapping. Returns log2 of its granule, or -EINVAL if it is
@@ -121,7 +134,7 @@ struct dma_iobuf_map *dma_iobuf_table_alloc(struct sg_table *sgt, u64 size)
 	if (shift < 0)
 		return ERR_PTR(shift);
 	granules = ((size - 1) >> shift) + 1;
-	by_run = granules * sizeof(map->addr[0]) > runs * DMA_IOBUF_RUN_COST;
+	by_run = !dma_iobuf_granules_fit(granules, runs);
 	nr = by_run ? runs : granules;
 	if (nr >= INT_MAX || (by_run && size > (u64)U32_MAX * DMA_IOBUF_PAGE_SIZE))
 		return ERR_PTR(-EFBIG);

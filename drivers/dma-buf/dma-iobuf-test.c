@@ -74,7 +74,14 @@ static struct dma_iobuf_map *build(struct kunit *test, struct sg_table *sgt,
 	return map;
 }
 
-/* At most 16 bytes for each run, and the search is not longer than it has to be */
+/* what a table may take: 16 bytes for each run, or the rest of a page */
+static size_t max_bytes(unsigned int runs)
+{
+	return max_t(size_t, 16 * (size_t)runs,
+		     PAGE_SIZE - sizeof(struct dma_iobuf_map));
+}
+
+/* No more than that, and the search is not longer than it has to be */
 static void check_cost(struct kunit *test, struct dma_iobuf_map *map,
 		       struct sg_table *sgt, u64 size)
 {
@@ -91,7 +98,7 @@ static void check_cost(struct kunit *test, struct dma_iobuf_map *map,
 	kunit_info(test, "%llu MiB, %u pieces, %u runs: %s %u, table %zu bytes, %zu.%02zu per run, search %u steps\n",
 		   size >> 20, sgt->nents, runs, map->end ? "runs" : "granules",
 		   map->nr, bytes, bytes / runs, bytes * 100 / runs % 100, most);
-	KUNIT_EXPECT_LE(test, bytes, 16 * (size_t)runs);
+	KUNIT_EXPECT_LE(test, bytes, max_bytes(runs));
 	KUNIT_EXPECT_LE(test, most, ilog2(map->nr) + 1);
 	if (map->end)
 		KUNIT_EXPECT_EQ(test, map->nr, runs);
@@ -302,7 +309,7 @@ static void table_random(struct kunit *test)
 		unsigned int i;
 
 		for (i = 0; i < nr; i++) {
-			runs[i].len = unit * (1 + prandom_u32_state(&rnd) % 8);
+			runs[i].len = unit * (1 + prandom_u32_state(&rnd) % 100);
 			/* every other one follows its predecessor */
 			if (prandom_u32_state(&rnd) & 1)
 				next += SZ_1G;
@@ -314,7 +321,7 @@ static void table_random(struct kunit *test)
 		map = build(test, sgt, size);
 		KUNIT_ASSERT_GE(test, 1ULL << map->shift, unit);
 		KUNIT_ASSERT_LE(test, dma_iobuf_table_bytes(map) - sizeof(*map),
-				16 * (size_t)sgt_runs(sgt));
+				max_bytes(sgt_runs(sgt)));
 		by_run += !!map->end;
 		check_all(test, map, sgt, size, size);
 		check_some(test, map, sgt, size, &rnd, 50);
@@ -433,28 +440,47 @@ static void pieces_of_mixed_orders(struct kunit *test)
 	check_some(test, map, sgt, size, &rnd, 500);
 }
 
-/* Where a table of runs begins: at three granules for a run */
+/* Where a table of runs begins: at more than a page, and three granules for a run */
 static void pieces_on_the_border(struct kunit *test)
 {
-	static const struct run two[] = { { SZ_1M, SZ_4K }, { SZ_4M, 3 * SZ_4K } };
-	static const struct run three[] = { { SZ_1M, SZ_4K }, { SZ_4M, SZ_16K } };
-	struct sg_table *sgt = runs_to_sgt(test, two, 2);
-	struct dma_iobuf_map *map = build(test, sgt, SZ_16K);
+	u32 fit = (PAGE_SIZE - sizeof(struct dma_iobuf_map)) / sizeof(dma_addr_t);
+	struct run runs[] = { { SZ_1M, SZ_4K }, { SZ_4M, (fit - 1) * SZ_4K } };
+	u64 size = (u64)fit * SZ_4K;
+	struct sg_table *sgt = runs_to_sgt(test, runs, 2);
+	struct dma_iobuf_map *map = build(test, sgt, size);
 
 	KUNIT_EXPECT_EQ(test, map->granule, SZ_4K);
-	KUNIT_EXPECT_EQ(test, map->nr, 4);
-	check_cost(test, map, sgt, SZ_16K);
-	check_all(test, map, sgt, SZ_16K, 1);
+	KUNIT_EXPECT_EQ(test, map->nr, fit);
+	check_cost(test, map, sgt, size);
+	check_all(test, map, sgt, size, 512);
 
-	sgt = runs_to_sgt(test, three, 2);
-	map = build(test, sgt, SZ_16K + SZ_4K);
+	size += SZ_4K;
+	runs[1].len += SZ_4K;
+	sgt = runs_to_sgt(test, runs, 2);
+	map = build(test, sgt, size);
 	KUNIT_EXPECT_EQ(test, map->granule, 0);
 	KUNIT_EXPECT_EQ(test, map->nr, 2);
-	check_cost(test, map, sgt, SZ_16K + SZ_4K);
-	check_all(test, map, sgt, SZ_16K + SZ_4K, 1);
+	check_cost(test, map, sgt, size);
+	check_all(test, map, sgt, size, 512);
 	/* the last page is not all of the dma-buf's */
-	map = build(test, sgt, SZ_16K + SZ_2K);
-	check_all(test, map, sgt, SZ_16K + SZ_2K, 512);
+	map = build(test, sgt, size - SZ_2K);
+	KUNIT_EXPECT_EQ(test, map->granule, 0);
+	check_all(test, map, sgt, size - SZ_2K, 512);
+
+	/* two granules for each run, then one more */
+	sgt = pieces_sgt(test, SZ_16M, SZ_8K);
+	sg_dma_len(sgt->sgl) = SZ_4K;
+	size = SZ_16M - SZ_4K;
+	map = build(test, sgt, size);
+	KUNIT_EXPECT_EQ(test, map->granule, SZ_4K);
+	KUNIT_EXPECT_EQ(test, map->nr, 2 * sgt->nents - 1);
+	sg_dma_len(sgt->sgl) = 3 * SZ_4K;
+	size += SZ_8K;
+	map = build(test, sgt, size);
+	KUNIT_EXPECT_EQ(test, map->granule, 0);
+	KUNIT_EXPECT_EQ(test, map->nr, sgt->nents);
+	check_cost(test, map, sgt, size);
+	check_all(test, map, sgt, size, SZ_4K);
 }
 
 static void window_roundtrip(struct kunit *test)
