@@ -52,7 +52,10 @@
 #define BAR_QUIESCE_TIMEOUT	(60 * HZ)
 #define BAR_FENCE_TIMEOUT	(10 * HZ)
 #define BAR_CREATE_FLAGS	(DMA_BUF_BAR_FRAGMENTED | DMA_BUF_BAR_NO_PIN | \
-				 DMA_BUF_BAR_START_SYSTEM | DMA_BUF_BAR_RDONLY)
+				 DMA_BUF_BAR_START_SYSTEM | DMA_BUF_BAR_RDONLY | \
+				 DMA_BUF_BAR_MIXED | DMA_BUF_BAR_SEPARATE)
+/* DMA_BUF_BAR_MIXED: chunks after which the sizes begin again */
+#define BAR_MIXED_CHUNKS	256
 
 /**
  * struct bar_dev - one memory device
@@ -83,6 +86,7 @@ struct bar_dev {
  * @place: DMA_BUF_BAR_PLACE_*
  * @size: bytes
  * @chunk: bytes that are contiguous; @size if not fragmented
+ * @flags: &dma_buf_bar_create.flags
  * @phys: in a BAR: physical address of the lowest byte
  * @va: CPU mapping of the lowest byte; for pages, in the order of @pages
  * @pages: in system memory: the pages, first one of the buffer first
@@ -93,6 +97,7 @@ struct bar_store {
 	u32 place;
 	size_t size;
 	size_t chunk;
+	u32 flags;
 	phys_addr_t phys;
 	void *va;
 	struct page **pages;
@@ -110,6 +115,7 @@ struct bar_store {
  * @fence: fence of DMA_BUF_BAR_IOC_FENCE, or %NULL
  * @idle: woken up when the last mapping of a BAR is gone
  * @chunk: &dma_buf_bar_create.chunk
+ * @flags: &dma_buf_bar_create.flags
  * @nr_moves: see &struct dma_buf_bar_info, as the following
  * @nr_maps: all maps that succeeded
  * @stray: bytes that were written to @old
@@ -131,6 +137,7 @@ struct bar_buf {
 	struct dma_fence *fence;
 	wait_queue_head_t idle;
 	size_t chunk;
+	u32 flags;
 	u64 nr_moves;
 	u64 nr_maps;
 	u64 stray;
@@ -200,6 +207,19 @@ static size_t bar_shuffle(size_t i, size_t nr)
 	return i < nr / 2 ? 2 * i + 1 : 2 * (i - nr / 2);
 }
 
+/*
+ * The same with DMA_BUF_BAR_MIXED: pieces that begin at a power of two and end at
+ * the next, the last one first. They too never follow their predecessor.
+ */
+static size_t bar_shuffle_mixed(size_t i)
+{
+	size_t in = i % BAR_MIXED_CHUNKS;
+	size_t first = in ? rounddown_pow_of_two(in) : 0;
+	size_t next = first ? 2 * first : 1;
+
+	return i - in + BAR_MIXED_CHUNKS - next + (in - first);
+}
+
 static bool bar_store_fragmented(const struct bar_store *st)
 {
 	return st->chunk < st->size;
@@ -211,14 +231,15 @@ static bool bar_store_fragmented(const struct bar_store *st)
  */
 static size_t bar_store_pos(const struct bar_store *st, size_t off, size_t *len)
 {
-	size_t in_chunk;
+	size_t i = off / st->chunk, in_chunk;
 
 	if (st->pages || !bar_store_fragmented(st))
 		return off;
 	in_chunk = off & (st->chunk - 1);
 	*len = min(*len, st->chunk - in_chunk);
-	return bar_shuffle(off / st->chunk, st->size / st->chunk) * st->chunk +
-	       in_chunk;
+	i = st->flags & DMA_BUF_BAR_MIXED ? bar_shuffle_mixed(i) :
+					    bar_shuffle(i, st->size / st->chunk);
+	return i * st->chunk + in_chunk;
 }
 
 static void *bar_store_va(const struct bar_store *st, size_t off, size_t *len)
@@ -347,7 +368,7 @@ static int bar_store_alloc_bar(struct bar_store *st)
 }
 
 static struct bar_store *bar_store_alloc(struct bar_dev *bdev, u32 place,
-					 size_t size, size_t chunk)
+					 size_t size, size_t chunk, u32 flags)
 {
 	struct bar_store *st;
 	int ret;
@@ -360,6 +381,7 @@ static struct bar_store *bar_store_alloc(struct bar_dev *bdev, u32 place,
 	st->place = place;
 	st->size = size;
 	st->chunk = chunk ?: size;
+	st->flags = flags;
 
 	if (place == DMA_BUF_BAR_PLACE_SYSTEM)
 		ret = bar_store_alloc_pages(st);
@@ -581,29 +603,92 @@ static int bar_route(struct dma_buf_attachment *attach, struct bar_dev *bdev)
 			 IOMMU_READ | IOMMU_WRITE | IOMMU_MMIO, GFP_KERNEL);
 }
 
+/* DMA_BUF_BAR_SEPARATE */
+static void bar_unmap_separate(struct dma_buf_attachment *attach,
+			       struct sg_table *sgt, enum dma_data_direction dir)
+{
+	struct scatterlist *sg;
+	unsigned int i;
+
+	for_each_sgtable_dma_sg(sgt, sg, i)
+		if (sg_dma_len(sg))
+			dma_unmap_phys(attach->dev, sg_dma_address(sg),
+				       sg_dma_len(sg), dir, DMA_ATTR_MMIO);
+	sg_free_table(sgt);
+	kfree(sgt);
+}
+
+static struct sg_table *bar_map_separate(struct dma_buf_attachment *attach,
+					 const struct phys_vec *vec, size_t nr,
+					 enum dma_data_direction dir)
+{
+	struct scatterlist *sg;
+	struct sg_table *sgt;
+	unsigned int i;
+	int ret;
+
+	sgt = kzalloc_obj(*sgt);
+	if (!sgt)
+		return ERR_PTR(-ENOMEM);
+	ret = sg_alloc_table(sgt, nr, GFP_KERNEL);
+	if (ret) {
+		kfree(sgt);
+		return ERR_PTR(ret);
+	}
+	for_each_sgtable_dma_sg(sgt, sg, i) {
+		dma_addr_t addr = dma_map_phys(attach->dev, vec[i].paddr,
+					       vec[i].len, dir, DMA_ATTR_MMIO);
+
+		if (dma_mapping_error(attach->dev, addr)) {
+			bar_unmap_separate(attach, sgt, dir);
+			return ERR_PTR(-EIO);
+		}
+		sg_dma_address(sg) = addr;
+		sg_dma_len(sg) = vec[i].len;
+	}
+	return sgt;
+}
+
+/* The pieces of memory, in the order of the buffer; returns how many */
+static size_t bar_pieces(const struct bar_store *st, struct phys_vec *vec)
+{
+	size_t off, len, nr = 0;
+
+	for (off = 0; off < st->size; off += len) {
+		phys_addr_t phys;
+
+		len = st->size - off;
+		phys = st->phys + bar_store_pos(st, off, &len);
+		if (nr && vec[nr - 1].paddr + vec[nr - 1].len == phys)
+			vec[nr - 1].len += len;
+		else
+			vec[nr++] = (struct phys_vec) { .paddr = phys, .len = len };
+	}
+	return nr;
+}
+
 static struct sg_table *bar_map_bar(struct dma_buf_attachment *attach,
 				    struct bar_store *st,
 				    enum dma_data_direction dir)
 {
-	size_t i, nr = st->size / st->chunk;
+	bool separate = st->flags & DMA_BUF_BAR_SEPARATE;
 	struct phys_vec *vec;
 	struct sg_table *sgt;
+	size_t nr;
 	int ret;
 
-	ret = bar_route(attach, st->bdev);
+	ret = separate ? 0 : bar_route(attach, st->bdev);
 	if (ret)
 		return ERR_PTR(ret);
-	vec = kvcalloc(nr, sizeof(*vec), GFP_KERNEL);
+	vec = kvcalloc(st->size / st->chunk, sizeof(*vec), GFP_KERNEL);
 	if (!vec)
 		return ERR_PTR(-ENOMEM);
-	for (i = 0; i < nr; i++) {
-		size_t len = st->chunk;
-
-		vec[i].paddr = st->phys + bar_store_pos(st, i * st->chunk, &len);
-		vec[i].len = len;
-	}
-	sgt = dma_buf_phys_vec_to_sgt(attach, st->bdev->provider, vec, nr,
-				      st->size, dir);
+	nr = bar_pieces(st, vec);
+	if (separate)
+		sgt = bar_map_separate(attach, vec, nr, dir);
+	else
+		sgt = dma_buf_phys_vec_to_sgt(attach, st->bdev->provider, vec,
+					      nr, st->size, dir);
 	kvfree(vec);
 	return sgt;
 }
@@ -687,6 +772,8 @@ static void bar_unmap(struct dma_buf_attachment *attach, struct sg_table *sgt,
 	st = map->store;
 	if (st->pages)
 		bar_unmap_pages(attach, sgt, dir);
+	else if (st->flags & DMA_BUF_BAR_SEPARATE)
+		bar_unmap_separate(attach, sgt, dir);
 	else
 		dma_buf_free_sgt(attach, sgt, dir);
 
@@ -781,7 +868,8 @@ static int bar_buf_move(struct bar_buf *buf, u32 place)
 	bar_store_put(buf->old);
 	buf->old = NULL;
 
-	st = bar_store_alloc(buf->bdev, place, buf->dmabuf->size, buf->chunk);
+	st = bar_store_alloc(buf->bdev, place, buf->dmabuf->size, buf->chunk,
+			     buf->flags);
 	if (IS_ERR(st))
 		return PTR_ERR(st);
 	ret = bar_buf_quiesce(buf);
@@ -847,13 +935,14 @@ static struct dma_buf *bar_buf_create(const struct dma_buf_bar_create *c)
 	kref_get(&bdev->ref);
 	buf->bdev = bdev;
 	buf->chunk = c->chunk;
+	buf->flags = c->flags;
 	INIT_LIST_HEAD(&buf->maps);
 	spin_lock_init(&buf->fence_lock);
 	init_waitqueue_head(&buf->idle);
 
 	buf->cur = bar_store_alloc(bdev, sys ? DMA_BUF_BAR_PLACE_SYSTEM :
 					       DMA_BUF_BAR_PLACE_A,
-				   c->size, c->chunk);
+				   c->size, c->chunk, c->flags);
 	if (IS_ERR(buf->cur)) {
 		ret = PTR_ERR(buf->cur);
 		buf->cur = NULL;
@@ -885,7 +974,10 @@ static bool bar_create_valid(const struct dma_buf_bar_create *c)
 	if (!c->size || !PAGE_ALIGNED(c->size))
 		return false;
 	if (!(c->flags & DMA_BUF_BAR_FRAGMENTED))
-		return !c->chunk;
+		return !c->chunk && !(c->flags & DMA_BUF_BAR_MIXED);
+	if (c->flags & DMA_BUF_BAR_MIXED &&
+	    c->size % ((u64)BAR_MIXED_CHUNKS * c->chunk))
+		return false;
 	return is_power_of_2(c->chunk) && c->chunk >= PAGE_SIZE &&
 	       IS_ALIGNED(c->size, c->chunk);
 }

@@ -129,9 +129,8 @@ static struct dma_iobuf_map *dma_iobuf_map_build(struct dma_iobuf_att *att,
 						 struct sg_table *sgt,
 						 struct dma_iobuf_reason *why)
 {
-	u64 size = att->dmabuf->size, entries;
 	struct dma_iobuf_map *map;
-	int kind, shift, ret;
+	int kind, ret;
 
 	if (why)
 		why->stage = DMA_IOBUF_STAGE_ADDRESS;
@@ -146,29 +145,17 @@ static struct dma_iobuf_map *dma_iobuf_map_build(struct dma_iobuf_att *att,
 
 	if (why)
 		why->stage = DMA_IOBUF_STAGE_TABLE;
-	shift = dma_iobuf_table_shift(sgt, size);
-	if (shift < 0)
-		return ERR_PTR(shift);
-	entries = dma_iobuf_table_entries(size, shift);
-	if (entries >= INT_MAX)
-		return ERR_PTR(-EFBIG);
-
-	/* one more entry ends the last run, see dma_iobuf_table_fill() */
-	map = kvzalloc_flex(*map, addr, entries + 1,
-			    GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
-	if (!map)
-		return ERR_PTR(-ENOMEM);
+	map = dma_iobuf_table_alloc(sgt, att->dmabuf->size);
+	if (IS_ERR(map))
+		return map;
 	ret = percpu_ref_init(&map->ref, dma_iobuf_map_idle, 0, GFP_KERNEL);
 	if (ret) {
 		kvfree(map);
 		return ERR_PTR(ret);
 	}
 	init_completion(&map->idle);
-	map->nr = entries + 1;
-	map->shift = shift;
 	map->kind = kind;
 	map->sgt = sgt;
-	dma_iobuf_table_fill(sgt, size, shift, map->addr);
 	return map;
 }
 
@@ -1036,8 +1023,8 @@ void dma_iobuf_get_info(struct dma_iobuf *buf, unsigned int idx,
 	} else if (map) {
 		info->kind = map->kind;
 		info->granule = 1ULL << map->shift;
-		info->entries = map->nr - 1;
-		info->table_bytes = struct_size(map, addr, map->nr) +
+		info->entries = map->nr;
+		info->table_bytes = dma_iobuf_table_bytes(map) +
 				    att->priv_bytes;
 	}
 

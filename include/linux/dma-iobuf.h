@@ -141,23 +141,29 @@ struct dma_iobuf_reason {
 /**
  * struct dma_iobuf_map - one generation of a mapping
  * @ref:	one per command the hardware works on, and one while published
- * @shift:	log2 of the granule: the mapping is contiguous within one
+ * @granule:	the mapping is contiguous within this many bytes, and @addr has
+ *		an entry for each; 0: it has one for each run, see @end
+ * @shift:	log2 of the largest power of two within which the mapping is
+ *		contiguous; of @granule unless that is 0
  * @nr:		entries in @addr
  * @kind:	where the memory is
  * @sgt:	what the exporter returned
  * @idle:	@ref dropped to zero
  * @rcu:	a reader may look at @ref until a grace period has passed
- * @addr:	DMA address of every granule, then one DMA_MAPPING_ERROR that
- *		stops dma_iobuf_map_addr() at the end
+ * @end:	where each run ends in the dma-buf, in DMA_IOBUF_PAGE_SIZE; NULL
+ *		unless @granule is 0
+ * @addr:	DMA address of every granule, or run
  */
 struct dma_iobuf_map {
 	struct percpu_ref	ref;
+	u64			granule;
 	unsigned int		shift;
 	unsigned int		nr;
 	enum dma_iobuf_kind	kind;
 	struct sg_table		*sgt;
 	struct completion	idle;
 	struct rcu_head		rcu;
+	u32			*end;
 	dma_addr_t		addr[] __counted_by(nr);
 };
 
@@ -258,8 +264,9 @@ struct dma_iobuf {
 /**
  * struct dma_iobuf_info - what one attachment of a buffer really is
  * @kind:	where the memory is
- * @granule:	bytes contiguous per table entry, 0 when not mapped
- * @entries:	table entries
+ * @granule:	largest power of two within which the mapping is contiguous, in
+ *		bytes; 0 when not mapped
+ * @entries:	table entries: granules, or runs where those take less memory
  * @table_bytes: memory the table takes
  * @hits:	commands that used the mapping
  * @maps:	mappings made so far
@@ -408,6 +415,17 @@ static inline void dma_iobuf_map_put(struct dma_iobuf_map *map)
 	percpu_ref_put(&map->ref);
 }
 
+unsigned int dma_iobuf_run_find(const u32 *end, unsigned int nr, u64 off);
+
+/* offset at which run @i begins, in bytes; that of @nr is where the last one ends */
+static inline u64 dma_iobuf_run_start(const u32 *end, unsigned int i)
+{
+	return i ? (u64)end[i - 1] * DMA_IOBUF_PAGE_SIZE : 0;
+}
+
+dma_addr_t __dma_iobuf_map_addr(const struct dma_iobuf_map *map, u64 off,
+				u32 max, u32 *len);
+
 /**
  * dma_iobuf_map_addr - DMA address of an offset
  * @map:	the mapping
@@ -420,19 +438,14 @@ static inline void dma_iobuf_map_put(struct dma_iobuf_map *map)
 static inline dma_addr_t dma_iobuf_map_addr(const struct dma_iobuf_map *map,
 					    u64 off, u32 max, u32 *len)
 {
-	u64 granule = 1ULL << map->shift;
-	u64 idx = off >> map->shift;
-	u64 in = off & (granule - 1);
-	dma_addr_t addr = map->addr[idx];
-	u64 avail = granule - in;
+	u64 in = off & (map->granule - 1);
 
-	while (unlikely(avail < max) &&
-	       map->addr[idx + 1] == map->addr[idx] + granule) {
-		avail += granule;
-		idx++;
-	}
-	*len = min_t(u64, avail, max);
-	return addr + in;
+	/* more than this granule; always so if there are none, as it is 0 then */
+	if (IS_ENABLED(CONFIG_DMA_SHARED_BUFFER) &&
+	    unlikely(in + max > map->granule))
+		return __dma_iobuf_map_addr(map, off, max, len);
+	*len = max;
+	return map->addr[off >> map->shift] + in;
 }
 
 #endif /* _LINUX_DMA_IOBUF_H */

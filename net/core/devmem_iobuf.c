@@ -64,16 +64,21 @@ struct net_iobuf_dev {
  * @binding:	for the frags; @binding.dev is NULL once the memory is not mapped
  * @owner:	the area of all of @niov
  * @att:	the attachment
- * @shift:	log2 of the bytes that a net_iov stands for
+ * @granule:	bytes that a net_iov stands for; 0: that differs, see @end
+ * @shift:	log2 of @granule
  * @nr:		entries in @niov
- * @niov:	one for each granule of the mapping, not for each page
+ * @end:	where the bytes of each net_iov end in the dma-buf, in
+ *		DMA_IOBUF_PAGE_SIZE; NULL unless @granule is 0
+ * @niov:	one for each granule or run of the mapping, not for each page
  */
 struct net_iobuf {
 	struct net_devmem_dmabuf_binding binding;
 	struct dmabuf_genpool_chunk_owner owner;
 	struct dma_iobuf_att	*att;
+	u64			granule;
 	unsigned int		shift;
 	unsigned int		nr;
+	u32			*end;
 	struct net_iov		niov[] __counted_by(nr);
 };
 
@@ -108,16 +113,62 @@ static void net_iobuf_release_ref(struct percpu_ref *ref)
 	schedule_work(&nb->binding.unbind_w);
 }
 
+/*
+ * Address and length of the net_iov at @off. If there are no granules it is for
+ * what is contiguous, but not over the end of a window: no bio_vec goes further,
+ * and offset and size of a frag are 32 bits, in places signed.
+ */
+static dma_addr_t net_iobuf_piece(const struct dma_iobuf_map *map, u64 off,
+				  u64 size, u32 *len)
+{
+	u64 left = DMA_IOBUF_WIN_SIZE - off % DMA_IOBUF_WIN_SIZE;
+
+	left = min3(left, size - off, map->granule ?: left);
+	return dma_iobuf_map_addr(map, off, left, len);
+}
+
+static u64 net_iobuf_count(const struct dma_iobuf_map *map, u64 size,
+			   unsigned int shift)
+{
+	u64 off, nr = 0;
+	u32 len;
+
+	if (map->granule)
+		return ((size - 1) >> shift) + 1;
+	for (off = 0; off < size; off += len, nr++)
+		net_iobuf_piece(map, off, size, &len);
+	return nr;
+}
+
+static void net_iobuf_fill(struct net_iobuf *nb,
+			   const struct dma_iobuf_map *map, u64 size)
+{
+	unsigned int i;
+	u64 off = 0;
+
+	for (i = 0; i < nb->nr; i++) {
+		struct net_iov *niov = &nb->niov[i];
+		dma_addr_t addr;
+		u32 len;
+
+		addr = net_iobuf_piece(map, off, size, &len);
+		net_iov_init(niov, &nb->owner.area, NET_IOV_DMABUF);
+		page_pool_set_dma_addr_netmem(net_iov_to_netmem(niov), addr);
+		off += len;
+		if (nb->end)
+			nb->end[i] = DIV_ROUND_UP_ULL(off, DMA_IOBUF_PAGE_SIZE);
+	}
+}
+
 static int net_iobuf_map(struct dma_iobuf_att *att,
 			 const struct dma_iobuf_map *map)
 {
 	struct net_iobuf_dev *ndev = att->idev->priv;
-	/* offset and size of a frag are 32 bits */
 	unsigned int shift = min_t(unsigned int, map->shift,
 				   DMA_IOBUF_WIN_SHIFT);
-	u64 nr = ((att->dmabuf->size - 1) >> shift) + 1;
+	u64 size = att->dmabuf->size, nr;
 	struct net_iobuf *nb;
-	unsigned int i;
+	size_t bytes;
 	int ret;
 
 	if (att->dir == DMA_FROM_DEVICE)
@@ -128,9 +179,12 @@ static int net_iobuf_map(struct dma_iobuf_att *att,
 	/* was revoked: what is queued still refers to the old addresses */
 	if (att->priv)
 		return -ENODEV;
+	nr = net_iobuf_count(map, size, shift);
 	if (nr > INT_MAX)
 		return -EFBIG;
-	nb = kvzalloc_flex(*nb, niov, nr, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	bytes = size_add(struct_size(nb, niov, nr),
+			 map->granule ? 0 : size_mul(nr, sizeof(*nb->end)));
+	nb = kvzalloc(bytes, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!nb)
 		return -ENOMEM;
 	ret = percpu_ref_init(&nb->binding.ref, net_iobuf_release_ref, 0,
@@ -152,17 +206,12 @@ static int net_iobuf_map(struct dma_iobuf_att *att,
 	nb->att = att;
 	nb->shift = shift;
 	nb->nr = nr;
-	for (i = 0; i < nr; i++) {
-		u64 off = (u64)i << shift;
-		struct net_iov *niov = &nb->niov[i];
-		u32 len;
-
-		net_iov_init(niov, &nb->owner.area, NET_IOV_DMABUF);
-		page_pool_set_dma_addr_netmem(net_iov_to_netmem(niov),
-					      dma_iobuf_map_addr(map, off, 1,
-								 &len));
-	}
-	att->priv_bytes = struct_size(nb, niov, nr);
+	if (map->granule)
+		nb->granule = 1ULL << shift;
+	else
+		nb->end = (u32 *)((void *)nb + struct_size(nb, niov, nr));
+	net_iobuf_fill(nb, map, size);
+	att->priv_bytes = bytes;
 	/* pairs with net_iobuf_lookup() */
 	smp_store_release(&att->priv, nb);
 	return 0;
@@ -589,25 +638,44 @@ static unsigned int net_iobuf_max_frags(const struct net_iobuf *nb,
 	return max;
 }
 
+/* what net_iobuf_at() does not find in one granule */
+static noinline struct net_iov *net_iobuf_find(struct net_iobuf *nb, u64 off,
+					       size_t max, u32 *in, size_t *len)
+{
+	unsigned int i, idx;
+	u64 avail;
+
+	if (!nb->granule) {
+		idx = dma_iobuf_run_find(nb->end, nb->nr, off);
+		*in = off - dma_iobuf_run_start(nb->end, idx);
+		avail = dma_iobuf_run_start(nb->end, idx + 1) - off;
+	} else {
+		idx = off >> nb->shift;
+		*in = off & (nb->granule - 1);
+		avail = nb->granule - *in;
+		for (i = idx; avail < max && i + 1 < nb->nr; i++) {
+			if (nb->niov[i + 1].desc.dma_addr !=
+			    nb->niov[i].desc.dma_addr + nb->granule)
+				break;
+			avail += nb->granule;
+		}
+	}
+	*len = min_t(u64, avail, max);
+	return &nb->niov[idx];
+}
+
 /* the net_iov at an offset, and how many bytes are contiguous from there */
 static struct net_iov *net_iobuf_at(struct net_iobuf *nb, u64 off, size_t max,
 				    u32 *in, size_t *len)
 {
-	u64 granule = 1ULL << nb->shift;
-	unsigned int idx = off >> nb->shift;
-	struct net_iov *niov = &nb->niov[idx];
-	u64 avail;
+	u64 at = off & (nb->granule - 1);
 
-	*in = off & (granule - 1);
-	avail = granule - *in;
-	while (avail < max && idx + 1 < nb->nr &&
-	       nb->niov[idx + 1].desc.dma_addr ==
-	       nb->niov[idx].desc.dma_addr + granule) {
-		avail += granule;
-		idx++;
-	}
-	*len = min_t(u64, avail, max);
-	return niov;
+	/* as in dma_iobuf_map_addr() */
+	if (unlikely(at + max > nb->granule))
+		return net_iobuf_find(nb, off, max, in, len);
+	*in = at;
+	*len = max;
+	return &nb->niov[off >> nb->shift];
 }
 
 /* is it still there? Another device may have taken the place of one that is gone */

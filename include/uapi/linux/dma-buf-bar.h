@@ -26,6 +26,16 @@
 #define DMA_BUF_BAR_START_SYSTEM	(1U << 2)
 /* The fd is O_RDONLY. POKE still works: it is not an access through the fd */
 #define DMA_BUF_BAR_RDONLY		(1U << 3)
+/*
+ * With DMA_BUF_BAR_FRAGMENTED, in the BAR: pieces of 1, 1, 2, 4 to 128 chunks, and
+ * so on from the start. The size is a multiple of 256 chunks.
+ */
+#define DMA_BUF_BAR_MIXED		(1U << 16)
+/*
+ * In the BAR, every piece is mapped by itself, so that behind an IOMMU it has an
+ * address of its own. NVIDIA's and habanalabs' drivers do that.
+ */
+#define DMA_BUF_BAR_SEPARATE		(1U << 17)
 
 /* Where the memory of a buffer is */
 #define DMA_BUF_BAR_PLACE_A		0	/* lower half of the BAR */

@@ -97,16 +97,19 @@ function verdict(good, line)
 		failed = 1
 }
 
-function print_map(kind, what,		m)
+function print_map(kind, what,		m, entries)
 {
 	if (!(kind in map))
 		return
 	m = map[kind]
+	entries = number(m, "entries") == 1 ? "granule" : "granules"
+	# fewer entries than granules: they are ranges, which end at granules
+	if (number(m, "entries") * number(m, "granule") < number(m, "bytes"))
+		entries = "ranges, in units"
 	printf "registered  %s, %s\n", what, human(number(m, "bytes"))
 	printf "       for  %s (%s)\n", text(m, "target"), text(m, "device")
 	printf "   mapping  %s; %d %s of %s, table of %d bytes; IOMMU %s\n\n", text(m, "state"),
-		number(m, "entries"), number(m, "entries") == 1 ? "granule" : "granules",
-		human(number(m, "granule")), number(m, "table_bytes"), text(m, "iommu")
+		number(m, "entries"), entries, human(number(m, "granule")), number(m, "table_bytes"), text(m, "iommu")
 }
 
 function print_table(size, dir,	i, n)

@@ -220,7 +220,7 @@ const char *mem_kind_name(enum mem_kind kind)
 {
 	static const char *const names[] = {
 		"udmabuf", "udmabuf-4k", "system-heap", "cma-heap", "bar", "bar-4k",
-		"bar-64k", "bar-system",
+		"bar-64k", "bar-system", "bar-64k-separate", "bar-mixed",
 	};
 
 	return names[kind];
@@ -273,6 +273,14 @@ int mem_create(struct mem *m, enum mem_kind kind, __u64 size)
 		break;
 	case MEM_BAR_64K:
 		ret = mem_create_bar(m, size, frag, 64 * KiB);
+		break;
+	case MEM_BAR_64K_SEPARATE:
+		ret = mem_create_bar(m, size, frag | DMA_BUF_BAR_SEPARATE,
+				     64 * KiB);
+		break;
+	case MEM_BAR_MIXED:
+		ret = mem_create_bar(m, size, frag | DMA_BUF_BAR_SEPARATE |
+				     DMA_BUF_BAR_MIXED, 4 * KiB);
 		break;
 	case MEM_BAR_SYSTEM:
 		ret = mem_create_bar(m, size, DMA_BUF_BAR_START_SYSTEM, 0);

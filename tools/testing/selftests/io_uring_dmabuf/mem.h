@@ -26,6 +26,9 @@ enum mem_kind {
 	MEM_BAR_4K,		/* PCI memory in shuffled 4 KiB pieces */
 	MEM_BAR_64K,
 	MEM_BAR_SYSTEM,		/* the movable exporter, in system memory */
+	/* PCI memory, each piece with an address of its own behind an IOMMU, too */
+	MEM_BAR_64K_SEPARATE,
+	MEM_BAR_MIXED,		/* 4 KiB to 512 KiB, nine for each MiB */
 };
 
 struct mem {

@@ -6,6 +6,7 @@
 #include "mix.h"
 
 #define SIZE	(4 * MiB)
+#define MAP_BYTES	256	/* of a mapping, whatever its table is */
 
 FIXTURE(p2p) {
 	struct rig rig;
@@ -19,6 +20,8 @@ FIXTURE_VARIANT(p2p) {
 FIXTURE_VARIANT_ADD(p2p, contiguous) { "LAB_NVME_MAIN", MEM_BAR };
 FIXTURE_VARIANT_ADD(p2p, pieces_4k) { "LAB_NVME_MAIN", MEM_BAR_4K };
 FIXTURE_VARIANT_ADD(p2p, pieces_64k) { "LAB_NVME_MAIN", MEM_BAR_64K };
+FIXTURE_VARIANT_ADD(p2p, separate_64k) { "LAB_NVME_MAIN", MEM_BAR_64K_SEPARATE };
+FIXTURE_VARIANT_ADD(p2p, separate_mixed) { "LAB_NVME_MAIN", MEM_BAR_MIXED };
 /* multipath: its controllers sit on root ports of their own */
 FIXTURE_VARIANT_ADD(p2p, multipath) { "LAB_NVME_MP", MEM_BAR };
 
@@ -69,17 +72,33 @@ TEST_F(p2p, state)
 	}
 }
 
+/* The table is as large as the memory has pieces, not as they are small */
 TEST_F(p2p, granule)
 {
 	struct io_uring_query_regbuf_map q;
 
 	ASSERT_EQ(0, query_map(&self->rig.ring, 0, 0, &q));
+	ksft_print_msg("%s: granule %llu KiB, %llu entries, %llu bytes\n",
+		       mem_kind_name(variant->kind), q.granule / 1024, q.entries,
+		       q.table_bytes);
+	EXPECT_LE(q.table_bytes, q.entries * 16 + MAP_BYTES);
 	EXPECT_LE(q.entries, SIZE / 4096);
 	if (variant->kind == MEM_BAR) {
 		EXPECT_LE(q.entries, 2);
 	}
 	if (variant->kind == MEM_BAR_64K) {
 		EXPECT_GE(q.granule, 64 * KiB);
+	}
+	if (variant->kind == MEM_BAR_64K_SEPARATE) {
+		EXPECT_GE(q.granule, 64 * KiB);
+		EXPECT_LE(q.entries, SIZE / (64 * KiB));
+		EXPECT_GE(q.entries, 2);
+	}
+	/* granules of 4 KiB would be 1024 */
+	if (variant->kind == MEM_BAR_MIXED) {
+		EXPECT_EQ(q.granule, 4 * KiB);
+		EXPECT_LE(q.entries, 9 * SIZE / MiB);
+		EXPECT_GE(q.entries, 2);
 	}
 }
 

@@ -395,6 +395,7 @@ TEST_F(reg, query_map_of_a_slot)
 	EXPECT_EQ(0, q.granule & (q.granule - 1));
 	EXPECT_GE(q.entries, 1);
 	EXPECT_GE(q.table_bytes, q.entries * 8);
+	EXPECT_LE(q.table_bytes, q.entries * 16 + 256);
 	EXPECT_GE(q.hits, 10);
 	EXPECT_EQ(1, q.maps);
 	EXPECT_EQ(0, q.invalidations);

@@ -19,6 +19,7 @@ FIXTURE_VARIANT_ADD(rw, heap) { .kind = MEM_HEAP };
 FIXTURE_VARIANT_ADD(rw, bar) { .kind = MEM_BAR };
 FIXTURE_VARIANT_ADD(rw, bar_4k) { .kind = MEM_BAR_4K };
 FIXTURE_VARIANT_ADD(rw, bar_64k) { .kind = MEM_BAR_64K };
+FIXTURE_VARIANT_ADD(rw, bar_mixed) { .kind = MEM_BAR_MIXED };
 FIXTURE_VARIANT_ADD(rw, bar_system) { .kind = MEM_BAR_SYSTEM };
 
 FIXTURE_SETUP(rw)
