@@ -202,7 +202,7 @@ static int io_dmabuf_create(struct io_dmabuf *idb, struct dma_buf *dmabuf,
 		     desc->flags & IO_REGBUF_DMABUF_COPY_OK))
 		ret = io_dmabuf_account_pin(idb, dmabuf);
 	if (!ret) {
-		buf = dma_iobuf_create(dmabuf, &set, dir, flags);
+		buf = dma_iobuf_create(dmabuf, &set, dir, flags, NULL);
 		if (IS_ERR(buf))
 			ret = PTR_ERR(buf);
 		else
@@ -337,7 +337,7 @@ static int io_dmabuf_add_targets(struct io_dmabuf *idb,
 	if (dma_iobuf_targets_pin(set))
 		ret = io_dmabuf_account_pin(idb, idb->buf->dmabuf);
 	if (!ret)
-		ret = dma_iobuf_add_targets(idb->buf, set);
+		ret = dma_iobuf_add_targets(idb->buf, set, NULL);
 	if (ret < 0 && idb->pin_charged != charged) {
 		idb->pin_charged = false;
 		io_dmabuf_unaccount(idb, idb->buf->dmabuf->size >> PAGE_SHIFT);

@@ -97,20 +97,35 @@ static int dma_iobuf_wait_exporter(struct dma_buf *dmabuf)
 	return ret < 0 ? ret : 0;
 }
 
+/* @why may be NULL */
+static void dma_iobuf_why(struct dma_iobuf_reason *why,
+			  enum dma_iobuf_stage stage, int exporter_errno)
+{
+	if (!why)
+		return;
+	why->stage = stage;
+	why->exporter_errno = exporter_errno;
+}
+
 static struct dma_iobuf_map *dma_iobuf_map_build(struct dma_iobuf_att *att,
-						 struct sg_table *sgt)
+						 struct sg_table *sgt,
+						 struct dma_iobuf_reason *why)
 {
 	u64 size = att->dmabuf->size, entries;
 	struct dma_iobuf_map *map;
 	int kind, shift, ret;
 
+	dma_iobuf_why(why, DMA_IOBUF_STAGE_ADDRESS, 0);
 	kind = dma_iobuf_mapping_kind(att->idev->dev, sgt);
 	if (kind < 0)
 		return ERR_PTR(kind);
+	if (why)
+		why->kind = kind;
 	if ((att->flags & DMA_IOBUF_REQUIRE_P2P) &&
 	    kind != DMA_IOBUF_KIND_P2P_BUS && kind != DMA_IOBUF_KIND_P2P_HOST)
 		return ERR_PTR(-EREMOTEIO);
 
+	dma_iobuf_why(why, DMA_IOBUF_STAGE_TABLE, 0);
 	shift = dma_iobuf_table_shift(sgt, size);
 	if (shift < 0)
 		return ERR_PTR(shift);
@@ -167,7 +182,8 @@ static bool dma_iobuf_task_work_only(int err)
 }
 
 /* map, unless there is a mapping; sleeps */
-static int dma_iobuf_att_map(struct dma_iobuf_att *att)
+static int dma_iobuf_att_map(struct dma_iobuf_att *att,
+			     struct dma_iobuf_reason *why)
 {
 	struct dma_resv *resv = att->dmabuf->resv;
 	struct dma_iobuf_map *map;
@@ -179,6 +195,7 @@ again:
 	dma_resv_lock(resv, NULL);
 	map = rcu_dereference_protected(att->map, dma_resv_held(resv));
 	if (map) {
+		dma_iobuf_why(why, DMA_IOBUF_STAGE_DEVICE, 0);
 		ret = PTR_ERR_OR_ZERO(map);
 		goto unlock;
 	}
@@ -188,17 +205,20 @@ again:
 		dma_resv_unlock(resv);
 		if (dma_iobuf_task_work_only(PTR_ERR(sgt)))
 			goto again;
+		dma_iobuf_why(why, DMA_IOBUF_STAGE_MAP, PTR_ERR(sgt));
 		return dma_iobuf_exporter_error(PTR_ERR(sgt));
 	}
+	dma_iobuf_why(why, DMA_IOBUF_STAGE_FENCE, 0);
 	ret = dma_iobuf_wait_exporter(att->dmabuf);
 	if (ret)
 		goto unmap;
-	map = dma_iobuf_map_build(att, sgt);
+	map = dma_iobuf_map_build(att, sgt, why);
 	if (IS_ERR(map)) {
 		ret = PTR_ERR(map);
 		goto unmap;
 	}
 	if (att->idev->ops) {
+		dma_iobuf_why(why, DMA_IOBUF_STAGE_DEVICE, 0);
 		ret = att->idev->ops->map(att, map);
 		if (ret)
 			goto free;
@@ -276,21 +296,28 @@ static void dma_iobuf_att_put(struct dma_iobuf_att *att)
 	kref_put(&att->ref, dma_iobuf_att_release);
 }
 
-static int dma_iobuf_att_attach(struct dma_iobuf_att *att)
+static int dma_iobuf_att_attach(struct dma_iobuf_att *att,
+				struct dma_iobuf_reason *why)
 {
 	struct dma_buf_attachment *attach;
 	int ret = 0;
 
 	attach = dma_buf_dynamic_attach(att->dmabuf, att->idev->dev,
 					&dma_iobuf_attach_ops, att);
-	if (IS_ERR(attach))
+	if (IS_ERR(attach)) {
+		dma_iobuf_why(why, DMA_IOBUF_STAGE_ATTACH, PTR_ERR(attach));
 		return dma_iobuf_exporter_error(PTR_ERR(attach));
+	}
+	att->peer2peer = attach->peer2peer;
 	if (att->flags & DMA_IOBUF_PIN) {
 		dma_resv_lock(att->dmabuf->resv, NULL);
 		ret = dma_buf_pin(attach);
 		dma_resv_unlock(att->dmabuf->resv);
 		if (ret) {
 			dma_buf_detach(att->dmabuf, attach);
+			dma_iobuf_why(why, DMA_IOBUF_STAGE_PIN, ret);
+			if (why)
+				why->peer2peer = att->peer2peer;
 			return dma_iobuf_exporter_error(ret);
 		}
 		att->pinned = true;
@@ -299,10 +326,41 @@ static int dma_iobuf_att_attach(struct dma_iobuf_att *att)
 	return 0;
 }
 
+static void dma_iobuf_att_info(struct dma_iobuf_att *att,
+			       struct dma_iobuf_info *info)
+{
+	struct dma_iobuf_map *map;
+	int cpu;
+
+	memset(info, 0, sizeof(*info));
+	rcu_read_lock();
+	map = rcu_dereference(att->map);
+	if (IS_ERR(map)) {
+		info->kind = DMA_IOBUF_KIND_DEAD;
+	} else if (map) {
+		info->kind = map->kind;
+		info->granule = 1ULL << map->shift;
+		info->entries = map->nr - 1;
+		info->table_bytes = struct_size(map, addr, map->nr) +
+				    att->priv_bytes;
+	}
+	rcu_read_unlock();
+
+	for_each_possible_cpu(cpu)
+		info->hits += READ_ONCE(*per_cpu_ptr(att->hits, cpu));
+	info->id = att->id;
+	info->peer2peer = att->peer2peer;
+	info->pinned = att->pinned;
+	info->maps = READ_ONCE(att->nr_maps);
+	info->invals = READ_ONCE(att->nr_invals);
+	strscpy(info->dev_name, dev_name(att->idev->dev));
+}
+
 static unsigned int dma_iobuf_att_flags(const struct dma_iobuf_dev *idev,
 					const struct dma_iobuf *buf)
 {
-	return buf->flags | (idev->ops ? idev->ops->flags : 0);
+	return (buf->flags & ~DMA_IOBUF_DEVICE_MEM) |
+	       (idev->ops ? idev->ops->flags : 0);
 }
 
 static struct dma_iobuf_att *dma_iobuf_att_find(struct dma_iobuf_dev *idev,
@@ -324,6 +382,7 @@ static struct dma_iobuf_att *dma_iobuf_att_alloc(struct dma_iobuf_dev *idev,
 						 const struct dma_iobuf *buf)
 {
 	struct dma_iobuf_att *att = kzalloc_obj(*att, GFP_KERNEL_ACCOUNT);
+	static atomic64_t last_id = ATOMIC64_INIT(0);
 
 	if (!att)
 		return NULL;
@@ -334,6 +393,7 @@ static struct dma_iobuf_att *dma_iobuf_att_alloc(struct dma_iobuf_dev *idev,
 	}
 	kref_init(&att->ref);
 	mutex_init(&att->lock);
+	att->id = atomic64_inc_return(&last_id);
 	att->idev = idev;
 	att->dmabuf = buf->dmabuf;
 	att->dir = buf->dir;
@@ -347,11 +407,16 @@ static struct dma_iobuf_att *dma_iobuf_att_alloc(struct dma_iobuf_dev *idev,
  * no reference to the device, so none may appear once the driver let go.
  */
 static struct dma_iobuf_att *dma_iobuf_att_get(struct dma_iobuf_dev *idev,
-					       const struct dma_iobuf *buf)
+					       const struct dma_iobuf *buf,
+					       struct dma_iobuf_reason *why)
 {
+	struct dma_iobuf_info info;
 	struct dma_iobuf_att *att;
 	int ret;
 
+	dma_iobuf_why(why, DMA_IOBUF_STAGE_DEVICE, 0);
+	if (why)
+		strscpy(why->device, dev_name(idev->dev));
 	/* the mapping is kept and never synced: no bouncing, no cache flushes */
 	if (!dev_is_dma_coherent(idev->dev) ||
 	    is_swiotlb_force_bounce(idev->dev))
@@ -365,9 +430,11 @@ static struct dma_iobuf_att *dma_iobuf_att_get(struct dma_iobuf_dev *idev,
 	if (!att) {
 		ret = -ENOMEM;
 		att = dma_iobuf_att_alloc(idev, buf);
-		if (!att)
+		if (!att) {
+			dma_iobuf_why(why, DMA_IOBUF_STAGE_TABLE, 0);
 			goto err;
-		ret = dma_iobuf_att_attach(att);
+		}
+		ret = dma_iobuf_att_attach(att, why);
 		if (ret) {
 			free_percpu(att->hits);
 			kfree(att);
@@ -379,7 +446,17 @@ static struct dma_iobuf_att *dma_iobuf_att_get(struct dma_iobuf_dev *idev,
 	}
 	mutex_unlock(&idev->lock);
 
-	ret = dma_iobuf_att_map(att);
+	if (why)
+		why->peer2peer = att->peer2peer;
+	ret = dma_iobuf_att_map(att, why);
+	if (!ret && buf->flags & DMA_IOBUF_DEVICE_MEM) {
+		dma_iobuf_att_info(att, &info);
+		if (info.kind != DMA_IOBUF_KIND_P2P_BUS &&
+		    info.kind != DMA_IOBUF_KIND_P2P_HOST) {
+			dma_iobuf_why(why, DMA_IOBUF_STAGE_ADDRESS, 0);
+			ret = -ENOMEM;
+		}
+	}
 	if (ret) {
 		dma_iobuf_att_put(att);
 		return ERR_PTR(ret);
@@ -548,15 +625,35 @@ static bool dma_iobuf_targets_has(const struct dma_iobuf_targets *set,
 /* ---- buffers ---- */
 
 /**
+ * dma_iobuf_has_target - whether a device is a target of a buffer
+ * @buf:	the buffer, may be in use
+ * @idev:	the device
+ *
+ * Context: any. What is a target stays one.
+ */
+bool dma_iobuf_has_target(const struct dma_iobuf *buf,
+			  const struct dma_iobuf_dev *idev)
+{
+	unsigned int i, nr = dma_iobuf_nr_att(buf);
+
+	for (i = 0; i < nr; i++)
+		if (buf->att[i]->idev == idev)
+			return true;
+	return false;
+}
+
+/**
  * dma_iobuf_add_targets - attach a buffer to more devices
  * @buf:	the buffer, may be in use
  * @set:	the devices; those that @buf has are skipped
+ * @why:	filled in on failure; or NULL
  *
  * Context: process context, sleeps, may wait for the exporter.
  * Return: how many devices were added; or the first error, and @buf is as it
  * was.
  */
-int dma_iobuf_add_targets(struct dma_iobuf *buf, struct dma_iobuf_targets *set)
+int dma_iobuf_add_targets(struct dma_iobuf *buf, struct dma_iobuf_targets *set,
+			  struct dma_iobuf_reason *why)
 {
 	unsigned int nr, i, k;
 	int ret = 0;
@@ -571,11 +668,14 @@ int dma_iobuf_add_targets(struct dma_iobuf *buf, struct dma_iobuf_targets *set)
 				break;
 		if (k < nr)
 			continue;
+		if (why)
+			why->idx = i;
 		if (nr == DMA_IOBUF_MAX_DEVS) {
+			dma_iobuf_why(why, DMA_IOBUF_STAGE_DEVICE, 0);
 			ret = -E2BIG;
 			break;
 		}
-		att = dma_iobuf_att_get(set->dev[i], buf);
+		att = dma_iobuf_att_get(set->dev[i], buf, why);
 		if (IS_ERR(att)) {
 			ret = PTR_ERR(att);
 			break;
@@ -626,12 +726,33 @@ void dma_iobuf_put(struct dma_iobuf *buf)
 	kref_put(&buf->ref, dma_iobuf_release);
 }
 
+static void dma_iobuf_release_sync(struct kref *ref)
+{
+	dma_iobuf_free_work(&container_of(ref, struct dma_iobuf, ref)->free_work);
+}
+
+/**
+ * dma_iobuf_put_sync - the same, from a context that may wait
+ * @buf:	the buffer
+ *
+ * If it was the last use, attachments that no other buffer uses are gone when
+ * this returns; those to network devices only when nothing queued refers to
+ * them any more.
+ *
+ * Context: process context, sleeps, may wait for the exporter.
+ */
+void dma_iobuf_put_sync(struct dma_iobuf *buf)
+{
+	kref_put(&buf->ref, dma_iobuf_release_sync);
+}
+
 /**
  * dma_iobuf_create - make a dma-buf a buffer for I/O to a set of devices
  * @dmabuf:	the memory; a reference is taken
  * @set:	the devices; may be empty, for a buffer that is only copied
  * @dir:	what the devices may do with the memory
  * @flags:	DMA_IOBUF_*
+ * @why:	filled in on failure; or NULL
  *
  * Attaches and maps for every device, so that errors show now and not at the
  * first I/O.
@@ -640,12 +761,14 @@ void dma_iobuf_put(struct dma_iobuf *buf)
  * Return: the buffer, to be dropped with dma_iobuf_put(); or an ERR_PTR():
  * -EOPNOTSUPP: a device is not coherent or bounces; -ENODEV: a device is going
  * away; -EREMOTEIO: DMA_IOBUF_REQUIRE_P2P and not peer-to-peer; -EINVAL: not
- * made of whole pages; -ENOMEM; or the exporter's error.
+ * made of whole pages; -ENOMEM, also for DMA_IOBUF_DEVICE_MEM and not memory of
+ * a device; or the exporter's error.
  */
 struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 				   struct dma_iobuf_targets *set,
 				   enum dma_data_direction dir,
-				   unsigned int flags)
+				   unsigned int flags,
+				   struct dma_iobuf_reason *why)
 {
 	struct dma_iobuf *buf;
 	unsigned int nr_win, i;
@@ -670,11 +793,13 @@ struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 		buf->win[i].base = (u64)i << DMA_IOBUF_WIN_SHIFT;
 	}
 
-	ret = dma_iobuf_add_targets(buf, set);
+	ret = dma_iobuf_add_targets(buf, set, why);
 	if (ret < 0) {
-		dma_iobuf_put(buf);
+		dma_iobuf_put_sync(buf);
 		return ERR_PTR(ret);
 	}
+	/* a question to this call, no property of the buffer */
+	buf->flags &= ~DMA_IOBUF_DEVICE_MEM;
 	return buf;
 }
 
@@ -702,7 +827,7 @@ int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool nowait)
 		if (!dma_iobuf_targets_has(&set, att->idev))
 			continue;
 		if (!map)
-			ret = nowait ? -EAGAIN : dma_iobuf_att_map(att);
+			ret = nowait ? -EAGAIN : dma_iobuf_att_map(att, NULL);
 		/* gone for good, which an exporter that says -ENODEV is not */
 		if (IS_ERR(rcu_access_pointer(att->map))) {
 			dead = true;
@@ -730,29 +855,7 @@ int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool nowait)
 void dma_iobuf_get_info(struct dma_iobuf *buf, unsigned int idx,
 			struct dma_iobuf_info *info)
 {
-	struct dma_iobuf_att *att = buf->att[idx];
-	struct dma_iobuf_map *map;
-	int cpu;
-
-	memset(info, 0, sizeof(*info));
-	rcu_read_lock();
-	map = rcu_dereference(att->map);
-	if (IS_ERR(map)) {
-		info->kind = DMA_IOBUF_KIND_DEAD;
-	} else if (map) {
-		info->kind = map->kind;
-		info->granule = 1ULL << map->shift;
-		info->entries = map->nr - 1;
-		info->table_bytes = struct_size(map, addr, map->nr) +
-				    att->priv_bytes;
-	}
-	rcu_read_unlock();
-
-	for_each_possible_cpu(cpu)
-		info->hits += READ_ONCE(*per_cpu_ptr(att->hits, cpu));
-	info->maps = READ_ONCE(att->nr_maps);
-	info->invals = READ_ONCE(att->nr_invals);
-	strscpy(info->dev_name, dev_name(buf->dev[idx]));
+	dma_iobuf_att_info(buf->att[idx], info);
 }
 
 static int __init dma_iobuf_init(void)

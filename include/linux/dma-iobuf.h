@@ -38,6 +38,7 @@ struct file;
 /* dma_iobuf_create() flags */
 #define DMA_IOBUF_PIN		(1U << 0)	/* exporter must not move it */
 #define DMA_IOBUF_REQUIRE_P2P	(1U << 1)	/* fail unless peer-to-peer */
+#define DMA_IOBUF_DEVICE_MEM	(1U << 2)	/* -ENOMEM for system memory */
 
 struct dma_iobuf_att;
 struct dma_iobuf_dev;
@@ -106,6 +107,36 @@ enum dma_iobuf_kind {
 	DMA_IOBUF_KIND_DEAD,		/* the device is gone */
 };
 
+/* what failed */
+enum dma_iobuf_stage {
+	DMA_IOBUF_STAGE_NONE,
+	DMA_IOBUF_STAGE_DEVICE,		/* the device cannot, or is gone */
+	DMA_IOBUF_STAGE_ATTACH,
+	DMA_IOBUF_STAGE_PIN,
+	DMA_IOBUF_STAGE_MAP,
+	DMA_IOBUF_STAGE_FENCE,		/* waiting for the exporter's own work */
+	DMA_IOBUF_STAGE_ADDRESS,	/* the addresses cannot or may not be used */
+	DMA_IOBUF_STAGE_TABLE,		/* granule table and other memory of ours */
+};
+
+/**
+ * struct dma_iobuf_reason - why a buffer could not be made or extended
+ * @stage:	what failed
+ * @exporter_errno: what the exporter said, as it is, or 0
+ * @peer2peer:	the device was attached peer-to-peer
+ * @kind:	where the memory of the mapping was, if there was one
+ * @idx:	the device's place in the set
+ * @device:	its name, truncated
+ */
+struct dma_iobuf_reason {
+	enum dma_iobuf_stage	stage;
+	int			exporter_errno;
+	bool			peer2peer;
+	enum dma_iobuf_kind	kind;
+	unsigned int		idx;
+	char			device[32];
+};
+
 /**
  * struct dma_iobuf_map - one generation of a mapping
  * @ref:	one per command the hardware works on, and one while published
@@ -140,7 +171,9 @@ struct dma_iobuf_map {
  * @attach:	NULL once detached; written under @lock
  * @dir:	what the device may do with the memory
  * @flags:	DMA_IOBUF_*
+ * @id:		for &struct dma_iobuf_info
  * @pinned:	dma_buf_pin() was done
+ * @peer2peer:	the exporter left &dma_buf_attachment.peer2peer set
  * @revoked:	the exporter took it away and @idev has ops: not to be used again
  * @nr_maps:	mappings made so far; under the reservation lock
  * @nr_invals:	mappings the exporter took away; under the reservation lock
@@ -159,7 +192,9 @@ struct dma_iobuf_att {
 	struct dma_buf_attachment *attach;
 	enum dma_data_direction	dir;
 	unsigned int		flags;
+	u64			id;
 	bool			pinned;
+	bool			peer2peer;
 	bool			revoked;
 	u64			nr_maps;
 	u64			nr_invals;
@@ -210,7 +245,10 @@ struct dma_iobuf {
 
 /**
  * struct dma_iobuf_info - what one attachment of a buffer really is
+ * @id:		of the attachment, no other ever has the same
  * @kind:	where the memory is
+ * @peer2peer:	the device is attached peer-to-peer
+ * @pinned:	the memory is pinned for it
  * @granule:	bytes contiguous per table entry, 0 when not mapped
  * @entries:	table entries
  * @table_bytes: memory the table takes
@@ -220,7 +258,10 @@ struct dma_iobuf {
  * @dev_name:	name of the device, truncated
  */
 struct dma_iobuf_info {
+	u64			id;
 	enum dma_iobuf_kind	kind;
+	bool			peer2peer;
+	bool			pinned;
 	u64			granule;
 	u64			entries;
 	u64			table_bytes;
@@ -267,9 +308,14 @@ int dma_iobuf_targets_of(struct file *file, struct dma_iobuf_targets *set);
 struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 				   struct dma_iobuf_targets *set,
 				   enum dma_data_direction dir,
-				   unsigned int flags);
-int dma_iobuf_add_targets(struct dma_iobuf *buf, struct dma_iobuf_targets *set);
+				   unsigned int flags,
+				   struct dma_iobuf_reason *why);
+int dma_iobuf_add_targets(struct dma_iobuf *buf, struct dma_iobuf_targets *set,
+			  struct dma_iobuf_reason *why);
 void dma_iobuf_put(struct dma_iobuf *buf);
+void dma_iobuf_put_sync(struct dma_iobuf *buf);
+bool dma_iobuf_has_target(const struct dma_iobuf *buf,
+			  const struct dma_iobuf_dev *idev);
 void dma_iobuf_get_info(struct dma_iobuf *buf, unsigned int idx,
 			struct dma_iobuf_info *info);
 #else
