@@ -11,10 +11,11 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/overflow.h>
-#include <linux/sched/user.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/string.h>
 #include <linux/uaccess.h>
+#include <linux/workqueue.h>
 #include <linux/io_uring.h>
 #include <linux/io_uring/cmd.h>
 #include <linux/dma-iobuf.h>
@@ -31,36 +32,28 @@
 
 /* ---- registration ---- */
 
-static int io_dmabuf_account(struct io_dmabuf *idb, unsigned long nr_pages)
-{
-	int ret;
-
-	if (!idb->user)
-		return 0;
-	ret = __io_account_mem(idb->user, nr_pages);
-	if (!ret)
-		atomic_long_add(nr_pages, &idb->acct_pages);
-	return ret;
-}
-
-static void io_dmabuf_unaccount(struct io_dmabuf *idb, unsigned long nr_pages)
-{
-	if (!idb->user)
-		return;
-	__io_unaccount_mem(idb->user, nr_pages);
-	atomic_long_sub(nr_pages, &idb->acct_pages);
-}
-
-static void io_dmabuf_free(struct io_dmabuf *idb)
+/* may wait for the exporter: no lock is held */
+static void __io_dmabuf_free(struct io_dmabuf *idb, bool going)
 {
 	if (!iosys_map_is_null(&idb->vmap))
 		dma_buf_vunmap_unlocked(idb->buf->dmabuf, &idb->vmap);
 	if (idb->buf)
-		dma_iobuf_put(idb->buf);
-	io_dmabuf_unaccount(idb, atomic_long_read(&idb->acct_pages));
-	if (idb->user)
-		free_uid(idb->user);
+		dma_iobuf_put_sync(idb->buf);
+	io_dmabuf_charges_end(idb, going);
 	kfree(idb);
+}
+
+static void io_dmabuf_free_work(struct work_struct *work)
+{
+	__io_dmabuf_free(container_of(work, struct io_dmabuf, free_work), true);
+}
+
+/* ->uring_lock is held, which an exporter must not hold up */
+static void io_dmabuf_free(struct io_dmabuf *idb)
+{
+	io_dmabuf_charges_going(idb);
+	INIT_WORK(&idb->free_work, io_dmabuf_free_work);
+	queue_work(system_dfl_long_wq, &idb->free_work);
 }
 
 static void io_dmabuf_release(void *priv)
@@ -68,21 +61,13 @@ static void io_dmabuf_release(void *priv)
 	io_dmabuf_free(priv);
 }
 
-/* a move may change the size later on; memcg sees that, the rlimit does not */
-static unsigned long io_dmabuf_table_pages(struct dma_iobuf *buf)
-{
-	unsigned int i, nr = dma_iobuf_nr_att(buf);
-	struct dma_iobuf_info info;
-	unsigned long pages = 0;
+/* what targets have to go with */
+struct io_dmabuf_want {
+	bool			copy_ok;
+	enum dma_data_direction	dir;
+};
 
-	for (i = 0; i < nr; i++) {
-		dma_iobuf_get_info(buf, i, &info);
-		pages += DIV_ROUND_UP_ULL(info.table_bytes, PAGE_SIZE);
-	}
-	return pages;
-}
-
-static int io_dmabuf_add_target(int fd, bool copy_ok,
+static int io_dmabuf_add_target(int fd, const struct io_dmabuf_want *want,
 				struct dma_iobuf_targets *set)
 {
 	CLASS(fd, f)(fd);
@@ -98,48 +83,80 @@ static int io_dmabuf_add_target(int fd, bool copy_ok,
 	    !(fd_file(f)->f_flags & O_DIRECT))
 		return -EINVAL;
 	ret = dma_iobuf_targets_of(fd_file(f), set);
+	/* a card that sends the memory reads it */
+	if (!ret && S_ISSOCK(mode) && want->dir == DMA_FROM_DEVICE)
+		ret = -EACCES;
 	/* no device, or none yet: sends to this socket are copied */
-	if (copy_ok && S_ISSOCK(mode) && (ret == -EOPNOTSUPP || ret == -ENOTCONN))
+	if (want->copy_ok && S_ISSOCK(mode) &&
+	    (ret == -EOPNOTSUPP || ret == -ENOTCONN))
 		ret = 0;
 	return ret;
 }
 
 static int io_dmabuf_targets(const struct io_uring_regbuf_desc *desc,
-			     bool copy_ok, struct dma_iobuf_targets *set)
+			     const struct io_dmabuf_want *want,
+			     struct dma_iobuf_targets *set,
+			     struct io_dmabuf_why *why)
 {
 	__s32 __user *fds = u64_to_user_ptr(desc->targets);
-	unsigned int i;
-	int ret = 0;
+	unsigned int i, known;
+	int ret;
 
 	/* -1 is fine as long as there are others */
-	if (desc->target_fd != -1 || !desc->nr_targets)
-		ret = io_dmabuf_add_target(desc->target_fd, copy_ok, set);
-	for (i = 0; i < desc->nr_targets && !ret; i++) {
-		__s32 fd;
+	if (desc->target_fd == -1 && !desc->nr_targets)
+		return io_dmabuf_fail(why, IO_REGBUF_STAGE_TARGET, -EBADF,
+				      "There is no target: set target_fd, or targets and nr_targets.");
+	for (i = 0; i <= desc->nr_targets; i++) {
+		__s32 fd = desc->target_fd;
 
-		if (get_user(fd, &fds[i]))
-			return -EFAULT;
-		ret = io_dmabuf_add_target(fd, copy_ok, set);
+		if (!i && fd == -1)
+			continue;
+		why->target = i;
+		ret = -EFAULT;
+		if (i && get_user(fd, &fds[i - 1]))
+			goto fail;
+		known = set->nr;
+		ret = io_dmabuf_add_target(fd, want, set);
+		if (ret)
+			goto fail;
+		while (known < set->nr)
+			why->fd_of_dev[known++] = i;
 	}
-	return ret;
+	why->target = -1;
+	return 0;
+fail:
+	return io_dmabuf_fail(why, IO_REGBUF_STAGE_TARGET, ret, NULL);
 }
 
-static int io_dmabuf_check_desc(const struct io_uring_regbuf_desc *desc)
+static const char *io_dmabuf_desc_fault(const struct io_uring_regbuf_desc *desc)
 {
 	const u32 both = IO_REGBUF_DMABUF_RDONLY | IO_REGBUF_DMABUF_WRONLY;
 
-	if (desc->flags & ~IO_REGBUF_DMABUF_FLAGS ||
-	    (desc->flags & both) == both)
-		return -EINVAL;
+	if (desc->flags & ~IO_REGBUF_DMABUF_FLAGS)
+		return "A flag is not known: IO_URING_QUERY_REGBUF tells which are.";
+	if ((desc->flags & both) == both)
+		return "RDONLY and WRONLY exclude each other.";
 	if (desc->uaddr || desc->__resv1 ||
 	    !mem_is_zero(desc->__resv, sizeof(desc->__resv)))
-		return -EINVAL;
+		return "uaddr and reserved fields have to be 0.";
 	if ((desc->dmabuf_off | desc->size) & (DMA_IOBUF_PAGE_SIZE - 1))
-		return -EINVAL;
+		return "dmabuf_off and size have to be multiples of 4096.";
 	if (desc->targets && !desc->nr_targets)
-		return -EINVAL;
+		return "There are targets, but nr_targets is 0.";
+	return NULL;
+}
+
+static int io_dmabuf_check_desc(const struct io_uring_regbuf_desc *desc,
+				struct io_dmabuf_why *why)
+{
+	const char *fault = io_dmabuf_desc_fault(desc);
+
+	if (fault)
+		return io_dmabuf_fail(why, IO_REGBUF_STAGE_DESCRIPTOR, -EINVAL,
+				      fault);
 	if (desc->nr_targets > DMA_IOBUF_MAX_DEVS)
-		return -E2BIG;
+		return io_dmabuf_fail(why, IO_REGBUF_STAGE_DESCRIPTOR, -E2BIG,
+				      "nr_targets is more than max_targets: register for fewer in one slot.");
 	return 0;
 }
 
@@ -166,25 +183,103 @@ static int io_dmabuf_direction(struct file *file, u32 flags)
 }
 
 /*
- * Once for a buffer, however many of its attachments are pinned. Under
- * ->targets_lock once others can see the buffer: who is not charged relies on a
- * charge that must not be taken back meanwhile.
+ * Memory that a device owns is no RAM and does not count. The exporter must not
+ * be able to move it into RAM later, so it has to be pinned.
  */
-static int io_dmabuf_account_pin(struct io_dmabuf *idb, struct dma_buf *dmabuf)
+static bool io_dmabuf_in_device(struct dma_iobuf *buf)
 {
-	int ret;
+	unsigned int i, nr = dma_iobuf_nr_att(buf);
+	struct dma_iobuf_info info;
+	bool pinned = false;
 
-	if (idb->pin_charged)
-		return 0;
-	ret = io_dmabuf_account(idb, dmabuf->size >> PAGE_SHIFT);
-	idb->pin_charged = !ret;
-	return ret;
+	for (i = 0; i < nr; i++) {
+		dma_iobuf_get_info(buf, i, &info);
+		switch (info.kind) {
+		case DMA_IOBUF_KIND_NONE:
+		case DMA_IOBUF_KIND_DEAD:
+			break;
+		case DMA_IOBUF_KIND_P2P_BUS:
+		case DMA_IOBUF_KIND_P2P_HOST:
+			pinned |= info.pinned;
+			break;
+		default:
+			return false;
+		}
+	}
+	return pinned;
+}
+
+/*
+ * An exporter that waits interruptibly when it maps is interrupted by task work,
+ * too. That is no reason to fail: do it and come back.
+ */
+static bool io_dmabuf_task_work(void)
+{
+	if (task_sigpending(current) ||
+	    (!test_thread_flag(TIF_NOTIFY_SIGNAL) && !task_work_pending(current)))
+		return false;
+	io_run_task_work();
+	return true;
+}
+
+/*
+ * dma_iobuf_create(), charged. The memory is charged to @idb if it has to stay
+ * where it is; before it does, as nobody shall lock more than the limit. Where it
+ * is, only the mapping tells: a charge that does not fit is none if the core finds
+ * memory of a device.
+ */
+static struct dma_iobuf *io_dmabuf_make(struct io_dmabuf *idb,
+					struct dma_buf *dmabuf,
+					struct dma_iobuf_targets *set,
+					enum dma_data_direction dir,
+					unsigned int flags,
+					struct io_dmabuf_why *why)
+{
+	bool pin = flags & DMA_IOBUF_PIN || dma_iobuf_targets_pin(set);
+	struct dma_iobuf *buf;
+	int charged = 0, ret;
+
+	/* a mapping for the CPU pins, too; the first copy makes it */
+	if (pin || idb->flags & IO_REGBUF_DMABUF_COPY_OK)
+		charged = io_dmabuf_charge_mem(idb, dmabuf, why);
+	if (charged && (charged != -ENOMEM || !pin || !set->nr))
+		return ERR_PTR(charged);
+	if (charged)
+		flags |= DMA_IOBUF_DEVICE_MEM;
+
+	do {
+		buf = dma_iobuf_create(dmabuf, set, dir, flags, &why->core);
+	} while (PTR_ERR_OR_ZERO(buf) == -EINTR && io_dmabuf_task_work());
+	if (IS_ERR(buf)) {
+		/* RAM after all, and the limit is what is in the way */
+		if (charged && PTR_ERR(buf) == -ENOMEM &&
+		    why->core.stage == DMA_IOBUF_STAGE_ADDRESS)
+			return buf;
+		io_dmabuf_fail_core(why, PTR_ERR(buf));
+		return buf;
+	}
+	if (io_dmabuf_in_device(buf))
+		io_dmabuf_uncharge_mem(idb);
+	else if (charged)
+		goto put;
+	ret = io_dmabuf_charge_tables(idb, buf, why);
+	if (!ret)
+		return buf;
+	charged = ret;
+put:
+	dma_iobuf_put_sync(buf);
+	return ERR_PTR(charged);
 }
 
 /* everything that may wait for an exporter; no lock is held */
 static int io_dmabuf_create(struct io_dmabuf *idb, struct dma_buf *dmabuf,
-			    const struct io_uring_regbuf_desc *desc, int dir)
+			    const struct io_uring_regbuf_desc *desc, int dir,
+			    struct io_dmabuf_why *why)
 {
+	struct io_dmabuf_want want = {
+		.copy_ok	= desc->flags & IO_REGBUF_DMABUF_COPY_OK,
+		.dir		= dir,
+	};
 	struct dma_iobuf_targets set = { };
 	struct dma_iobuf *buf;
 	unsigned int flags = 0;
@@ -195,23 +290,16 @@ static int io_dmabuf_create(struct io_dmabuf *idb, struct dma_buf *dmabuf,
 	if (desc->flags & IO_REGBUF_DMABUF_PIN)
 		flags |= DMA_IOBUF_PIN;
 
-	ret = io_dmabuf_targets(desc, desc->flags & IO_REGBUF_DMABUF_COPY_OK,
-				&set);
-	/* a mapping for the CPU pins, too; the first copy makes it */
-	if (!ret && (flags & DMA_IOBUF_PIN || dma_iobuf_targets_pin(&set) ||
-		     desc->flags & IO_REGBUF_DMABUF_COPY_OK))
-		ret = io_dmabuf_account_pin(idb, dmabuf);
+	ret = io_dmabuf_targets(desc, &want, &set, why);
 	if (!ret) {
-		buf = dma_iobuf_create(dmabuf, &set, dir, flags, NULL);
+		buf = io_dmabuf_make(idb, dmabuf, &set, dir, flags, why);
 		if (IS_ERR(buf))
 			ret = PTR_ERR(buf);
 		else
 			idb->buf = buf;
 	}
 	dma_iobuf_targets_put(&set);
-	if (ret)
-		return ret;
-	return io_dmabuf_account(idb, io_dmabuf_table_pages(idb->buf));
+	return ret;
 }
 
 static struct io_rsrc_node *io_dmabuf_node(struct io_ring_ctx *ctx,
@@ -260,90 +348,162 @@ static struct io_rsrc_node *io_dmabuf_node(struct io_ring_ctx *ctx,
 	return node;
 }
 
+/* the part of a dma-buf that a descriptor names: its size; or 0 */
+static u64 io_dmabuf_part(const struct dma_buf *dmabuf,
+			  const struct io_uring_regbuf_desc *desc)
+{
+	u64 size = desc->size, end;
+
+	if (!size && desc->dmabuf_off < dmabuf->size)
+		size = dmabuf->size - desc->dmabuf_off;
+	if (check_add_overflow(desc->dmabuf_off, size, &end) ||
+	    end > dmabuf->size || end > IO_REGBUF_MAX_SIZE ||
+	    (size_t)size != size)
+		return 0;
+	return size;
+}
+
+static struct io_dmabuf *io_dmabuf_alloc(struct io_ring_ctx *ctx,
+					 const struct io_uring_regbuf_desc *desc)
+{
+	struct io_dmabuf *idb = kzalloc_obj(*idb, GFP_KERNEL_ACCOUNT);
+
+	if (!idb)
+		return NULL;
+	idb->user = io_dmabuf_user_get(ctx->user);
+	if (IS_ERR(idb->user)) {
+		kfree(idb);
+		return NULL;
+	}
+	mutex_init(&idb->targets_lock);
+	mutex_init(&idb->vmap_lock);
+	idb->off = desc->dmabuf_off;
+	idb->flags = desc->flags;
+	return idb;
+}
+
+static struct io_rsrc_node *
+io_dmabuf_register_buf(struct io_ring_ctx *ctx, struct dma_buf *dmabuf,
+		       const struct io_uring_regbuf_desc *desc,
+		       struct io_dmabuf_why *why)
+{
+	u64 size = io_dmabuf_part(dmabuf, desc);
+	struct io_rsrc_node *node;
+	struct io_dmabuf *idb;
+	int ret, dir;
+
+	if (!size) {
+		ret = io_dmabuf_fail(why, IO_REGBUF_STAGE_DESCRIPTOR, -EINVAL,
+				     "The part is not inside the dma-buf, or ends beyond max_size.");
+		return ERR_PTR(ret);
+	}
+	dir = io_dmabuf_direction(dmabuf->file, desc->flags);
+	if (dir < 0)
+		return ERR_PTR(io_dmabuf_fail(why, IO_REGBUF_STAGE_FD, dir,
+					      NULL));
+	idb = io_dmabuf_alloc(ctx, desc);
+	if (!idb)
+		return ERR_PTR(io_dmabuf_fail(why, IO_REGBUF_STAGE_TABLE,
+					      -ENOMEM, NULL));
+
+	mutex_unlock(&ctx->uring_lock);
+	ret = io_dmabuf_create(idb, dmabuf, desc, dir, why);
+	if (ret)
+		__io_dmabuf_free(idb, false);
+	mutex_lock(&ctx->uring_lock);
+	if (ret)
+		return ERR_PTR(ret);
+
+	node = io_dmabuf_node(ctx, idb, size);
+	if (IS_ERR(node)) {
+		io_dmabuf_fail(why, IO_REGBUF_STAGE_TABLE, PTR_ERR(node), NULL);
+		io_dmabuf_free(idb);
+	}
+	return node;
+}
+
 /*
  * Make a dma-buf a node for the buffer table. ->uring_lock is dropped for as
  * long as an exporter may have to be waited for.
  */
 struct io_rsrc_node *io_dmabuf_register(struct io_ring_ctx *ctx,
-					const struct io_uring_regbuf_desc *desc)
+					const struct io_uring_regbuf_desc *desc,
+					struct io_dmabuf_why *why)
 {
 	struct io_rsrc_node *node;
-	struct io_dmabuf *idb;
 	struct dma_buf *dmabuf;
-	u64 size, end;
-	int ret, dir;
+	int ret;
 
 	lockdep_assert_held(&ctx->uring_lock);
 
-	ret = io_dmabuf_check_desc(desc);
+	ret = io_dmabuf_check_desc(desc, why);
 	if (ret)
 		return ERR_PTR(ret);
 	dmabuf = dma_buf_get(desc->dmabuf_fd);
 	if (IS_ERR(dmabuf))
-		return ERR_CAST(dmabuf);
-
-	size = desc->size;
-	ret = -EINVAL;
-	if (!size && desc->dmabuf_off < dmabuf->size)
-		size = dmabuf->size - desc->dmabuf_off;
-	if (check_add_overflow(desc->dmabuf_off, size, &end) ||
-	    end > dmabuf->size || !size || end > IO_REGBUF_MAX_SIZE ||
-	    (size_t)size != size)
-		goto out_put;
-
-	dir = io_dmabuf_direction(dmabuf->file, desc->flags);
-	if (dir < 0) {
-		ret = dir;
-		goto out_put;
-	}
-
-	ret = -ENOMEM;
-	idb = kzalloc_obj(*idb, GFP_KERNEL_ACCOUNT);
-	if (!idb)
-		goto out_put;
-	mutex_init(&idb->targets_lock);
-	mutex_init(&idb->vmap_lock);
-	idb->off = desc->dmabuf_off;
-	idb->flags = desc->flags;
-	if (ctx->user)
-		idb->user = get_uid(ctx->user);
-
-	mutex_unlock(&ctx->uring_lock);
-	ret = io_dmabuf_create(idb, dmabuf, desc, dir);
-	mutex_lock(&ctx->uring_lock);
-
-	if (!ret) {
-		node = io_dmabuf_node(ctx, idb, size);
-		ret = PTR_ERR_OR_ZERO(node);
-	}
-	if (ret)
-		io_dmabuf_free(idb);
-out_put:
+		return ERR_PTR(io_dmabuf_fail(why, IO_REGBUF_STAGE_FD,
+					      PTR_ERR(dmabuf), NULL));
+	strscpy(why->exporter, dmabuf->exp_name);
+	node = io_dmabuf_register_buf(ctx, dmabuf, desc, why);
 	dma_buf_put(dmabuf);
-	return ret < 0 ? ERR_PTR(ret) : node;
+	return node;
 }
 
-/* charge what these targets pin, and add them: how many were new, or -errno */
-static int io_dmabuf_add_targets(struct io_dmabuf *idb,
-				 struct dma_iobuf_targets *set)
+/* the devices of @set that @buf does not have */
+static void io_dmabuf_new_targets(struct dma_iobuf *buf,
+				  const struct dma_iobuf_targets *set,
+				  struct dma_iobuf_targets *new,
+				  struct io_dmabuf_why *why)
 {
-	bool charged;
+	unsigned int i;
+
+	for (i = 0; i < set->nr; i++) {
+		if (dma_iobuf_has_target(buf, set->dev[i]))
+			continue;
+		why->fd_of_dev[new->nr] = why->fd_of_dev[i];
+		/* there is room, and none is twice in @set */
+		dma_iobuf_targets_add(new, set->dev[i]);
+	}
+	for (i = 0; i < set->nr_disks; i++)
+		dma_iobuf_targets_add_disk(new, set->disk[i]);
+}
+
+/*
+ * Add targets, charged like those of a new buffer: one is made for them, and
+ * shares its attachments. So nobody who adds others waits for this exporter,
+ * and nothing has to be taken away again if a charge does not fit.
+ */
+static int io_dmabuf_add_targets(struct io_dmabuf *idb,
+				 struct dma_iobuf_targets *set,
+				 struct io_dmabuf_why *why)
+{
+	struct io_dmabuf new = { .flags = idb->flags, .user = idb->user };
+	struct dma_iobuf *buf;
 	int ret;
 
+	buf = io_dmabuf_make(&new, idb->buf->dmabuf, set, idb->buf->dir,
+			     idb->buf->flags, why);
+	if (IS_ERR(buf)) {
+		ret = PTR_ERR(buf);
+		goto uncharge;
+	}
 	ret = mutex_lock_killable(&idb->targets_lock);
 	if (ret)
-		return ret;
-	charged = idb->pin_charged;
-	if (dma_iobuf_targets_pin(set))
-		ret = io_dmabuf_account_pin(idb, idb->buf->dmabuf);
-	if (!ret)
-		ret = dma_iobuf_add_targets(idb->buf, set, NULL);
-	if (ret < 0 && idb->pin_charged != charged) {
-		idb->pin_charged = false;
-		io_dmabuf_unaccount(idb, idb->buf->dmabuf->size >> PAGE_SHIFT);
+		goto put;
+	ret = dma_iobuf_add_targets(idb->buf, set, &why->core);
+	if (ret < 0) {
+		io_dmabuf_fail_core(why, ret);
+	} else {
+		io_dmabuf_charges_move(idb, &new);
+		if (io_dmabuf_in_device(idb->buf))
+			io_dmabuf_uncharge_mem(idb);
 	}
 	mutex_unlock(&idb->targets_lock);
-	return ret;
+put:
+	dma_iobuf_put_sync(buf);
+uncharge:
+	io_dmabuf_charges_drop(&new);
+	return min(ret, 0);
 }
 
 /*
@@ -352,47 +512,46 @@ static int io_dmabuf_add_targets(struct io_dmabuf *idb,
  */
 int io_dmabuf_extend(struct io_ring_ctx *ctx,
 		     const struct io_uring_regbuf_desc *desc,
-		     struct io_rsrc_node *old)
+		     struct io_rsrc_node *old, u64 tag,
+		     struct io_dmabuf_why *why)
 {
-	struct dma_iobuf_targets set = { };
-	unsigned long pages, used;
+	struct dma_iobuf_targets set = { }, new = { };
+	struct io_dmabuf_want want;
 	struct io_dmabuf *idb;
 	int ret;
 
 	lockdep_assert_held(&ctx->uring_lock);
 
-	ret = io_dmabuf_check_desc(desc);
+	ret = io_dmabuf_check_desc(desc, why);
 	if (ret)
 		return ret;
 	if (desc->flags != IO_REGBUF_DMABUF_ADD_TARGETS || desc->size ||
 	    desc->dmabuf_off || desc->dmabuf_fd != -1)
-		return -EINVAL;
+		return io_dmabuf_fail(why, IO_REGBUF_STAGE_DESCRIPTOR, -EINVAL,
+				      "ADD_TARGETS takes targets only: dmabuf_fd is -1, other flags and fields are 0.");
+	if (tag)
+		return io_dmabuf_fail(why, IO_REGBUF_STAGE_DESCRIPTOR, -EINVAL,
+				      "ADD_TARGETS makes no buffer that a tag could belong to.");
 	if (!old || !(old->buf->flags & IO_REGBUF_F_DMABUF))
-		return -EINVAL;
+		return io_dmabuf_fail(why, IO_REGBUF_STAGE_DESCRIPTOR, -EINVAL,
+				      "The slot has no dma-buf that targets could be added to.");
 	idb = old->buf->priv;
-
-	/* a table per target fd, as large as those that are there on average */
-	used = DIV_ROUND_UP(io_dmabuf_table_pages(idb->buf),
-			    max(dma_iobuf_nr_att(idb->buf), 1U));
-	pages = used * (desc->nr_targets + (desc->target_fd != -1));
-	ret = io_dmabuf_account(idb, pages);
-	if (ret)
-		return ret;
+	want.copy_ok = idb->flags & IO_REGBUF_DMABUF_COPY_OK;
+	want.dir = idb->buf->dir;
+	strscpy(why->exporter, idb->buf->dmabuf->exp_name);
 
 	old->refs++;
 	mutex_unlock(&ctx->uring_lock);
-	ret = io_dmabuf_targets(desc, idb->flags & IO_REGBUF_DMABUF_COPY_OK,
-				&set);
+	ret = io_dmabuf_targets(desc, &want, &set, why);
 	if (!ret)
-		ret = io_dmabuf_add_targets(idb, &set);
+		io_dmabuf_new_targets(idb->buf, &set, &new, why);
+	if (new.nr || new.nr_disks)
+		ret = io_dmabuf_add_targets(idb, &new, why);
+	dma_iobuf_targets_put(&new);
 	dma_iobuf_targets_put(&set);
 	mutex_lock(&ctx->uring_lock);
-	/* targets that were there already, or all of them, cost nothing */
-	used *= max(ret, 0);
-	if (used < pages)
-		io_dmabuf_unaccount(idb, pages - used);
 	io_put_rsrc_node(ctx, old);
-	return min(ret, 0);
+	return ret;
 }
 
 /* ---- I/O ---- */
@@ -402,19 +561,6 @@ static struct dma_iobuf *io_req_dma_iobuf(struct io_kiocb *req)
 	struct io_dmabuf *idb = req->buf_node->buf->priv;
 
 	return idb->buf;
-}
-
-/*
- * An exporter that waits interruptibly when it maps is interrupted by task work,
- * too. That is no reason to fail: do it and come back.
- */
-static bool io_dmabuf_task_work(void)
-{
-	if (task_sigpending(current) ||
-	    (!test_thread_flag(TIF_NOTIFY_SIGNAL) && !task_work_pending(current)))
-		return false;
-	io_run_task_work();
-	return true;
 }
 
 /*
@@ -599,6 +745,8 @@ int io_dmabuf_query(struct io_mapped_ubuf *imu,
 	BUILD_BUG_ON(IO_REGBUF_MAP_MIXED != (int)DMA_IOBUF_KIND_MIXED);
 	BUILD_BUG_ON(IO_REGBUF_MAP_DEAD != (int)DMA_IOBUF_KIND_DEAD);
 	BUILD_BUG_ON(sizeof(q->device) != sizeof(info.dev_name));
+	/* what the first version of it ends with; older programs have no more */
+	BUILD_BUG_ON(offsetofend(struct io_uring_query_regbuf_map, device) != 136);
 
 	if (!nr && !q->target) {
 		/* registered for sockets that only copy */
@@ -611,7 +759,9 @@ int io_dmabuf_query(struct io_mapped_ubuf *imu,
 	}
 	q->nr_targets = nr;
 	q->type = IO_REGBUF_TYPE_DMABUF;
-	q->flags = idb->flags;
+	q->flags = idb->flags & ~IO_REGBUF_DMABUF_PIN;
+	if (info.pinned && idb->buf->dmabuf->ops->pin)
+		q->flags |= IO_REGBUF_DMABUF_PIN;
 	if (!(imu->dir & IO_BUF_DEST))
 		q->flags |= IO_REGBUF_DMABUF_RDONLY;
 	if (!(imu->dir & IO_BUF_SOURCE))
@@ -626,6 +776,8 @@ int io_dmabuf_query(struct io_mapped_ubuf *imu,
 	q->maps = info.maps;
 	q->invalidations = info.invals;
 	q->copied_bytes = atomic64_read(&idb->copied);
+	q->peer2peer = info.peer2peer;
+	strscpy(q->exporter, idb->buf->dmabuf->exp_name);
 	memcpy(q->device, info.dev_name, sizeof(q->device));
 	return 0;
 }
@@ -639,12 +791,13 @@ void io_dmabuf_show_fdinfo(struct io_mapped_ubuf *imu, struct seq_file *m)
 	for (i = 0; i < nr; i++) {
 		dma_iobuf_get_info(idb->buf, i, &info);
 		seq_printf(m,
-			   "       dmabuf: off:%llu dir:%s%s target:%u dev:%s state:%s granule:%llu entries:%llu bytes:%llu hits:%llu maps:%llu invalidations:%llu\n",
+			   "       dmabuf: off:%llu dir:%s%s target:%u dev:%s state:%s granule:%llu entries:%llu bytes:%llu hits:%llu maps:%llu invalidations:%llu exporter:%s peer2peer:%d\n",
 			   idb->off, imu->dir & IO_BUF_SOURCE ? "r" : "",
 			   imu->dir & IO_BUF_DEST ? "w" : "", i, info.dev_name,
 			   io_dmabuf_state[info.kind], info.granule,
 			   info.entries, info.table_bytes, info.hits, info.maps,
-			   info.invals);
+			   info.invals, idb->buf->dmabuf->exp_name,
+			   info.peer2peer);
 		cond_resched();
 	}
 	if (idb->flags & IO_REGBUF_DMABUF_COPY_OK)

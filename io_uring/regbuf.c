@@ -49,6 +49,34 @@ io_regbuf_uaddr(struct io_ring_ctx *ctx, const struct io_uring_regbuf_desc *desc
 	return io_sqe_buffer_register(ctx, &iov);
 }
 
+/* A failure is told where the descriptor says, and nothing is written else */
+static struct io_rsrc_node *
+io_regbuf_dmabuf(struct io_ring_ctx *ctx, const struct io_uring_regbuf_desc *desc,
+		 struct io_rsrc_node *old, u64 tag, bool *in_place)
+{
+	struct io_uring_regbuf_reason __user *ureason =
+						u64_to_user_ptr(desc->reason);
+	struct io_dmabuf_why why = { .target = -1 };
+	struct io_rsrc_node *node;
+	int ret;
+
+	if (desc->reason) {
+		if ((uintptr_t)ureason != desc->reason)
+			return ERR_PTR(-EFAULT);
+		ret = io_dmabuf_reason_check(ureason);
+		if (ret)
+			return ERR_PTR(ret);
+	}
+	*in_place = desc->flags & IO_REGBUF_DMABUF_ADD_TARGETS;
+	if (!*in_place)
+		node = io_dmabuf_register(ctx, desc, &why);
+	else
+		node = ERR_PTR(io_dmabuf_extend(ctx, desc, old, tag, &why));
+	if (IS_ERR(node) && ureason)
+		io_dmabuf_reason_write(ureason, &why, PTR_ERR(node));
+	return node;
+}
+
 /*
  * Turn one descriptor into a node for the buffer table.
  *
@@ -82,12 +110,7 @@ static struct io_rsrc_node *io_regbuf_desc_register(struct io_ring_ctx *ctx,
 	case IO_REGBUF_TYPE_DMABUF:
 		if (!IS_ENABLED(CONFIG_DMA_SHARED_BUFFER))
 			return ERR_PTR(-EOPNOTSUPP);
-		if (!(desc.flags & IO_REGBUF_DMABUF_ADD_TARGETS))
-			return io_dmabuf_register(ctx, &desc);
-		if (tag)
-			return ERR_PTR(-EINVAL);
-		*in_place = true;
-		return ERR_PTR(io_dmabuf_extend(ctx, &desc, old));
+		return io_regbuf_dmabuf(ctx, &desc, old, tag, in_place);
 	default:
 		return ERR_PTR(-EINVAL);
 	}
@@ -201,7 +224,7 @@ free:
 }
 
 /* what this kernel understands, for IO_URING_QUERY_REGBUF */
-void io_query_regbuf(struct io_uring_query_regbuf *q)
+static void io_query_regbuf(struct io_uring_query_regbuf *q)
 {
 	*q = (struct io_uring_query_regbuf) {
 		.type_mask	= (1ULL << IO_REGBUF_TYPE_EMPTY) |
@@ -219,8 +242,8 @@ void io_query_regbuf(struct io_uring_query_regbuf *q)
 }
 
 /* what a slot really is, for IO_URING_QUERY_REGBUF_MAP */
-int io_query_regbuf_map(struct io_ring_ctx *ctx,
-			struct io_uring_query_regbuf_map *q)
+static int io_query_regbuf_map(struct io_ring_ctx *ctx,
+			       struct io_uring_query_regbuf_map *q)
 {
 	struct io_uring_query_regbuf_map in = {
 		.slot	= q->slot,
@@ -245,4 +268,39 @@ int io_query_regbuf_map(struct io_ring_ctx *ctx,
 		q->size = node->buf->len;
 	}
 	return 0;
+}
+
+/**
+ * io_regbuf_query - the queries that io_regbuf_is_query() knows
+ * @ctx:	the ring, or NULL
+ * @op:		IO_URING_QUERY_REGBUF*
+ * @data:	the caller's structure, then the answer
+ * @size:	bytes of it that the caller has, the rest may be anything
+ *
+ * A program may be older, and its structure smaller, or newer. It gets the fields
+ * that both know.
+ *
+ * Return: bytes in @data; or an error.
+ */
+ssize_t io_regbuf_query(struct io_ring_ctx *ctx, u32 op, void *data,
+			size_t size)
+{
+	struct io_uring_query_regbuf_map *map = data;
+	int ret;
+
+	switch (op) {
+	case IO_URING_QUERY_REGBUF:
+		io_query_regbuf(data);
+		return sizeof(struct io_uring_query_regbuf);
+	case IO_URING_QUERY_REGBUF_MAP:
+		/* the question has to be there */
+		if (size < offsetofend(typeof(*map), target))
+			return -EINVAL;
+		if (size < sizeof(*map))
+			memset(data + size, 0, sizeof(*map) - size);
+		ret = io_query_regbuf_map(ctx, map);
+		return ret ?: sizeof(*map);
+	default:
+		return -EOPNOTSUPP;
+	}
 }

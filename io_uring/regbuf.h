@@ -5,13 +5,13 @@
 #include <linux/io_uring_types.h>
 #include <linux/sizes.h>
 
+#include <uapi/linux/io_uring/query.h>
+
 struct io_uring_rsrc_register;
 struct io_uring_rsrc_update2;
-struct io_uring_query_regbuf;
-struct io_uring_query_regbuf_map;
 
 /* revision of the descriptor interface, for IO_URING_QUERY_REGBUF */
-#define IO_REGBUF_VERSION	1
+#define IO_REGBUF_VERSION	2
 /* bytes in one buffer, see io_validate_user_buf_range() */
 #define IO_REGBUF_MAX_SIZE	SZ_1T
 
@@ -19,8 +19,12 @@ int io_regbuf_update(struct io_ring_ctx *ctx, struct io_uring_rsrc_update2 *up,
 		     unsigned int idx);
 int io_regbuf_register(struct io_ring_ctx *ctx,
 		       struct io_uring_rsrc_register *rr);
-void io_query_regbuf(struct io_uring_query_regbuf *q);
-int io_query_regbuf_map(struct io_ring_ctx *ctx,
-			struct io_uring_query_regbuf_map *q);
+ssize_t io_regbuf_query(struct io_ring_ctx *ctx, u32 op, void *data,
+			size_t size);
+
+static inline bool io_regbuf_is_query(u32 op)
+{
+	return op == IO_URING_QUERY_REGBUF || op == IO_URING_QUERY_REGBUF_MAP;
+}
 
 #endif

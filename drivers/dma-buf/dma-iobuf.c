@@ -125,6 +125,16 @@ static int dma_iobuf_wait_exporter(struct dma_buf *dmabuf)
 	return ret < 0 ? ret : 0;
 }
 
+/* @why may be NULL */
+static void dma_iobuf_why(struct dma_iobuf_reason *why,
+			  enum dma_iobuf_stage stage, int exporter_errno)
+{
+	if (!why)
+		return;
+	why->stage = stage;
+	why->exporter_errno = exporter_errno;
+}
+
 static struct dma_iobuf_map *dma_iobuf_map_build(struct dma_iobuf_att *att,
 						 struct sg_table *sgt,
 						 struct dma_iobuf_reason *why)
@@ -132,8 +142,7 @@ static struct dma_iobuf_map *dma_iobuf_map_build(struct dma_iobuf_att *att,
 	struct dma_iobuf_map *map;
 	int kind, ret;
 
-	if (why)
-		why->stage = DMA_IOBUF_STAGE_ADDRESS;
+	dma_iobuf_why(why, DMA_IOBUF_STAGE_ADDRESS, 0);
 	kind = dma_iobuf_mapping_kind(att->idev->dev, sgt);
 	if (kind < 0)
 		return ERR_PTR(kind);
@@ -143,8 +152,7 @@ static struct dma_iobuf_map *dma_iobuf_map_build(struct dma_iobuf_att *att,
 	    kind != DMA_IOBUF_KIND_P2P_BUS && kind != DMA_IOBUF_KIND_P2P_HOST)
 		return ERR_PTR(-EREMOTEIO);
 
-	if (why)
-		why->stage = DMA_IOBUF_STAGE_TABLE;
+	dma_iobuf_why(why, DMA_IOBUF_STAGE_TABLE, 0);
 	map = dma_iobuf_table_alloc(sgt, att->dmabuf->size);
 	if (IS_ERR(map))
 		return map;
@@ -175,10 +183,7 @@ static int dma_iobuf_exporter_error(int err)
 static int dma_iobuf_fail(struct dma_iobuf_reason *why,
 			  enum dma_iobuf_stage stage, int err)
 {
-	if (why) {
-		why->stage = stage;
-		why->exporter_errno = err;
-	}
+	dma_iobuf_why(why, stage, err);
 	return dma_iobuf_exporter_error(err);
 }
 
@@ -193,6 +198,7 @@ static int dma_iobuf_att_publish(struct dma_iobuf_att *att,
 	if (IS_ERR(map))
 		return PTR_ERR(map);
 	if (att->idev->ops) {
+		dma_iobuf_why(why, DMA_IOBUF_STAGE_DEVICE, 0);
 		ret = att->idev->ops->map(att, map);
 		if (ret) {
 			percpu_ref_exit(&map->ref);
@@ -220,8 +226,10 @@ static int dma_iobuf_att_map_step(struct dma_iobuf_att *att,
 
 	map = rcu_dereference_protected(att->map,
 					dma_resv_held(att->dmabuf->resv));
-	if (map)
+	if (map) {
+		dma_iobuf_why(why, DMA_IOBUF_STAGE_DEVICE, 0);
 		return PTR_ERR_OR_ZERO(map);
+	}
 	if (!dma_iobuf_exporter_done(att->dmabuf))
 		return 1;
 	if (!att->pending) {
@@ -261,7 +269,8 @@ static int dma_iobuf_att_map(struct dma_iobuf_att *att,
 		if (ret)
 			break;
 	}
-	return dma_iobuf_fail(why, DMA_IOBUF_STAGE_FENCE, ret);
+	dma_iobuf_why(why, DMA_IOBUF_STAGE_FENCE, 0);
+	return ret;
 }
 
 /* ---- attachments ---- */
@@ -368,6 +377,7 @@ static int dma_iobuf_att_attach(struct dma_iobuf_att *att,
 	if (IS_ERR(attach))
 		return dma_iobuf_fail(why, DMA_IOBUF_STAGE_ATTACH,
 				      PTR_ERR(attach));
+	att->peer2peer = attach->peer2peer;
 	if (pin) {
 		ret = dma_iobuf_pin(attach);
 		if (ret) {
@@ -385,8 +395,7 @@ static int dma_iobuf_att_attach(struct dma_iobuf_att *att,
 		return 0;
 
 	ret = -ENODEV;
-	if (why)
-		why->stage = DMA_IOBUF_STAGE_DEVICE;
+	dma_iobuf_why(why, DMA_IOBUF_STAGE_DEVICE, 0);
 	if (pin)
 		dma_iobuf_unpin(attach);
 detach:
@@ -400,19 +409,54 @@ static int dma_iobuf_att_prepare(struct dma_iobuf_att *att,
 {
 	int ret = mutex_lock_killable(&att->wait_lock);
 
-	if (ret)
-		return dma_iobuf_fail(why, DMA_IOBUF_STAGE_FENCE, ret);
+	if (ret) {
+		dma_iobuf_why(why, DMA_IOBUF_STAGE_FENCE, 0);
+		return ret;
+	}
 	ret = dma_iobuf_att_attach(att, why);
+	if (why)
+		why->peer2peer = att->peer2peer;
 	if (!ret)
 		ret = dma_iobuf_att_map(att, why);
 	mutex_unlock(&att->wait_lock);
 	return ret;
 }
 
+static void dma_iobuf_att_info(struct dma_iobuf_att *att,
+			       struct dma_iobuf_info *info)
+{
+	struct dma_iobuf_map *map;
+	int cpu;
+
+	memset(info, 0, sizeof(*info));
+	rcu_read_lock();
+	map = rcu_dereference(att->map);
+	if (IS_ERR(map)) {
+		info->kind = DMA_IOBUF_KIND_DEAD;
+	} else if (map) {
+		info->kind = map->kind;
+		info->granule = 1ULL << map->shift;
+		info->entries = map->nr;
+		info->table_bytes = dma_iobuf_table_bytes(map) +
+				    att->priv_bytes;
+	}
+	rcu_read_unlock();
+
+	for_each_possible_cpu(cpu)
+		info->hits += READ_ONCE(*per_cpu_ptr(att->hits, cpu));
+	info->maps = READ_ONCE(att->nr_maps);
+	info->invals = READ_ONCE(att->nr_invals);
+	info->id = att->id;
+	info->peer2peer = att->peer2peer;
+	info->pinned = att->pinned;
+	strscpy(info->dev_name, dev_name(att->idev->dev));
+}
+
 static unsigned int dma_iobuf_att_flags(const struct dma_iobuf_dev *idev,
 					const struct dma_iobuf *buf)
 {
-	return buf->flags | (idev->ops ? idev->ops->flags : 0);
+	return (buf->flags & ~DMA_IOBUF_DEVICE_MEM) |
+	       (idev->ops ? idev->ops->flags : 0);
 }
 
 static struct dma_iobuf_att *dma_iobuf_att_find(struct dma_iobuf_dev *idev,
@@ -434,6 +478,7 @@ static struct dma_iobuf_att *dma_iobuf_att_alloc(struct dma_iobuf_dev *idev,
 						 const struct dma_iobuf *buf)
 {
 	struct dma_iobuf_att *att = kzalloc_obj(*att, GFP_KERNEL_ACCOUNT);
+	static atomic64_t last_id = ATOMIC64_INIT(0);
 
 	if (!att)
 		return NULL;
@@ -445,6 +490,7 @@ static struct dma_iobuf_att *dma_iobuf_att_alloc(struct dma_iobuf_dev *idev,
 	kref_init(&att->ref);
 	mutex_init(&att->wait_lock);
 	mutex_init(&att->lock);
+	att->id = atomic64_inc_return(&last_id);
 	att->idev = idev;
 	att->dmabuf = buf->dmabuf;
 	att->dir = buf->dir;
@@ -491,11 +537,13 @@ static struct dma_iobuf_att *dma_iobuf_att_get(struct dma_iobuf_dev *idev,
 					       const struct dma_iobuf *buf,
 					       struct dma_iobuf_reason *why)
 {
+	struct dma_iobuf_info info;
 	struct dma_iobuf_att *att;
 	int ret;
 
+	dma_iobuf_why(why, DMA_IOBUF_STAGE_DEVICE, 0);
 	if (why)
-		why->stage = DMA_IOBUF_STAGE_DEVICE;
+		strscpy(why->device, dev_name(idev->dev));
 	/* the mapping is kept and never synced: no bouncing, no cache flushes */
 	if (!dev_is_dma_coherent(idev->dev) ||
 	    is_swiotlb_force_bounce(idev->dev))
@@ -508,6 +556,14 @@ static struct dma_iobuf_att *dma_iobuf_att_get(struct dma_iobuf_dev *idev,
 	if (IS_ERR(att))
 		return att;
 	ret = dma_iobuf_att_prepare(att, why);
+	if (!ret && buf->flags & DMA_IOBUF_DEVICE_MEM) {
+		dma_iobuf_att_info(att, &info);
+		if (info.kind != DMA_IOBUF_KIND_P2P_BUS &&
+		    info.kind != DMA_IOBUF_KIND_P2P_HOST) {
+			dma_iobuf_why(why, DMA_IOBUF_STAGE_ADDRESS, 0);
+			ret = -ENOMEM;
+		}
+	}
 	if (ret) {
 		dma_iobuf_att_put(att);
 		return ERR_PTR(ret);
@@ -709,6 +765,25 @@ static struct dma_iobuf_att *dma_iobuf_att_of(struct dma_iobuf *buf,
 	return NULL;
 }
 
+/**
+ * dma_iobuf_has_target - whether a device is a target of a buffer
+ * @buf:	the buffer, may be in use
+ * @idev:	the device
+ *
+ * Context: process context.
+ */
+bool dma_iobuf_has_target(struct dma_iobuf *buf,
+			  const struct dma_iobuf_dev *idev)
+{
+	unsigned int i, nr = dma_iobuf_nr_att(buf);
+
+	guard(rcu)();
+	for (i = 0; i < nr; i++)
+		if (rcu_dereference(buf->att[i])->idev == idev)
+			return true;
+	return false;
+}
+
 /*
  * Make attachments entries of a buffer, in the place of dead ones first: devices
  * come and go, and the table must not fill up. Those who look at an entry find
@@ -845,8 +920,7 @@ int dma_iobuf_add_targets(struct dma_iobuf *buf, struct dma_iobuf_targets *set,
 		dma_iobuf_att_put(old[--ret]);
 	if (!ret)
 		return nr;
-	if (why)
-		why->stage = DMA_IOBUF_STAGE_DEVICE;
+	dma_iobuf_why(why, DMA_IOBUF_STAGE_DEVICE, 0);
 put:
 	while (nr)
 		dma_iobuf_att_put(atts[--nr]);
@@ -885,6 +959,26 @@ void dma_iobuf_put(struct dma_iobuf *buf)
 	kref_put(&buf->ref, dma_iobuf_release);
 }
 
+static void dma_iobuf_release_sync(struct kref *ref)
+{
+	dma_iobuf_free_work(&container_of(ref, struct dma_iobuf, ref)->free_work);
+}
+
+/**
+ * dma_iobuf_put_sync - the same, from a context that may wait
+ * @buf:	the buffer
+ *
+ * If it was the last use, attachments that no other buffer uses are gone when
+ * this returns; those to network devices only when nothing queued refers to
+ * them any more.
+ *
+ * Context: process context, sleeps, may wait for the exporter.
+ */
+void dma_iobuf_put_sync(struct dma_iobuf *buf)
+{
+	kref_put(&buf->ref, dma_iobuf_release_sync);
+}
+
 /**
  * dma_iobuf_create - make a dma-buf a buffer for I/O to a set of devices
  * @dmabuf:	the memory; a reference is taken
@@ -900,7 +994,8 @@ void dma_iobuf_put(struct dma_iobuf *buf)
  * Return: the buffer, to be dropped with dma_iobuf_put(); or an ERR_PTR():
  * -EOPNOTSUPP: a device is not coherent or bounces; -ENODEV: a device is going
  * away; -EREMOTEIO: DMA_IOBUF_REQUIRE_P2P and not peer-to-peer; -EINVAL: not
- * made of whole pages; -ENOMEM; or the exporter's error.
+ * made of whole pages; -ENOMEM, also for DMA_IOBUF_DEVICE_MEM and not memory of
+ * a device; -EINTR: a fatal signal; or the exporter's error.
  */
 struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 				   struct dma_iobuf_targets *set,
@@ -933,9 +1028,15 @@ struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 
 	ret = dma_iobuf_add_targets(buf, set, why);
 	if (ret < 0) {
-		dma_iobuf_put(buf);
+		/* who was killed waits for nobody */
+		if (fatal_signal_pending(current))
+			dma_iobuf_put(buf);
+		else
+			dma_iobuf_put_sync(buf);
 		return ERR_PTR(ret);
 	}
+	/* a question to this call, no property of the buffer */
+	buf->flags &= ~DMA_IOBUF_DEVICE_MEM;
 	return buf;
 }
 
@@ -1007,32 +1108,11 @@ int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file)
 void dma_iobuf_get_info(struct dma_iobuf *buf, unsigned int idx,
 			struct dma_iobuf_info *info)
 {
-	struct dma_iobuf_att *att;
-	struct dma_iobuf_map *map;
-	int cpu;
-
-	memset(info, 0, sizeof(*info));
 	/* the entry stays, with all that it refers to */
 	guard(mutex)(&buf->lock);
-	att = rcu_dereference_protected(buf->att[idx],
-					lockdep_is_held(&buf->lock));
-	guard(rcu)();
-	map = rcu_dereference(att->map);
-	if (IS_ERR(map)) {
-		info->kind = DMA_IOBUF_KIND_DEAD;
-	} else if (map) {
-		info->kind = map->kind;
-		info->granule = 1ULL << map->shift;
-		info->entries = map->nr;
-		info->table_bytes = dma_iobuf_table_bytes(map) +
-				    att->priv_bytes;
-	}
-
-	for_each_possible_cpu(cpu)
-		info->hits += READ_ONCE(*per_cpu_ptr(att->hits, cpu));
-	info->maps = READ_ONCE(att->nr_maps);
-	info->invals = READ_ONCE(att->nr_invals);
-	strscpy(info->dev_name, dev_name(att->idev->dev));
+	dma_iobuf_att_info(rcu_dereference_protected(buf->att[idx],
+						lockdep_is_held(&buf->lock)),
+			   info);
 }
 
 static int __init dma_iobuf_init(void)

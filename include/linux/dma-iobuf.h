@@ -38,6 +38,7 @@ struct file;
 /* dma_iobuf_create() flags */
 #define DMA_IOBUF_PIN		(1U << 0)	/* exporter must not move it */
 #define DMA_IOBUF_REQUIRE_P2P	(1U << 1)	/* fail unless peer-to-peer */
+#define DMA_IOBUF_DEVICE_MEM	(1U << 2)	/* -ENOMEM for system memory */
 
 struct dma_iobuf_att;
 struct dma_iobuf_dev;
@@ -129,6 +130,7 @@ enum dma_iobuf_stage {
  * @peer2peer:	&struct dma_buf_attachment.peer2peer after the attach
  * @kind:	where the memory is, if that was found out
  * @idx:	which of the devices in the set
+ * @device:	its name, truncated
  */
 struct dma_iobuf_reason {
 	enum dma_iobuf_stage	stage;
@@ -136,6 +138,7 @@ struct dma_iobuf_reason {
 	bool			peer2peer;
 	enum dma_iobuf_kind	kind;
 	unsigned int		idx;
+	char			device[32];
 };
 
 /**
@@ -182,6 +185,8 @@ struct dma_iobuf_map {
  * @flags:	DMA_IOBUF_*
  * @pinned:	dma_buf_pin() was done
  * @revoked:	the exporter took it away and @idev has ops: not to be used again
+ * @id:		for &struct dma_iobuf_info
+ * @peer2peer:	the exporter left &dma_buf_attachment.peer2peer set
  * @nr_maps:	mappings made so far; under the reservation lock
  * @nr_invals:	mappings the exporter took away; under the reservation lock
  * @dead:	shut down: never attach again; written under @lock
@@ -207,6 +212,8 @@ struct dma_iobuf_att {
 	bool			pinned;
 	bool			revoked;
 	bool			dead;
+	bool			peer2peer;
+	u64			id;
 	u64			nr_maps;
 	u64			nr_invals;
 	struct mutex		wait_lock;	/* one waits for the exporter */
@@ -271,6 +278,9 @@ struct dma_iobuf {
  * @hits:	commands that used the mapping
  * @maps:	mappings made so far
  * @invals:	mappings the exporter took away
+ * @id:		of the attachment, no other ever has the same
+ * @peer2peer:	the device is attached peer-to-peer
+ * @pinned:	the memory is pinned for it
  * @dev_name:	name of the device, truncated
  */
 struct dma_iobuf_info {
@@ -281,6 +291,9 @@ struct dma_iobuf_info {
 	u64			hits;
 	u64			maps;
 	u64			invals;
+	u64			id;
+	bool			peer2peer;
+	bool			pinned;
 	char			dev_name[32];
 };
 
@@ -325,6 +338,9 @@ struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 int dma_iobuf_add_targets(struct dma_iobuf *buf, struct dma_iobuf_targets *set,
 			  struct dma_iobuf_reason *why);
 int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file);
+void dma_iobuf_put_sync(struct dma_iobuf *buf);
+bool dma_iobuf_has_target(struct dma_iobuf *buf,
+			  const struct dma_iobuf_dev *idev);
 void dma_iobuf_put(struct dma_iobuf *buf);
 void dma_iobuf_get_info(struct dma_iobuf *buf, unsigned int idx,
 			struct dma_iobuf_info *info);

@@ -108,11 +108,8 @@ int file_read_num(const char *path, long long *value)
 	return ret;
 }
 
-/*
- * bufinfo: a line per buffer (8 or more digits of size, then flags, mode,
- * count, exporter, inode), then an indented line per attached device.
- */
-static int bufinfo_count(unsigned long long ino, const char *dev)
+/* -EINTR: the kernel waits for locks there, and task work interrupts that */
+static int bufinfo_count_once(unsigned long long ino, const char *dev)
 {
 	unsigned long long size, line_ino;
 	bool mine = false, devices = false;
@@ -122,6 +119,7 @@ static int bufinfo_count(unsigned long long ino, const char *dev)
 
 	if (!f)
 		return -errno;
+	errno = 0;
 	while (fgets(line, sizeof(line), f)) {
 		if (sscanf(line, "%llu %*x %*x %*d %*s %llu", &size, &line_ino) == 2) {
 			mine = !ino || line_ino == ino;
@@ -134,7 +132,24 @@ static int bufinfo_count(unsigned long long ino, const char *dev)
 			count += !dev || !strcmp(name, dev);
 		}
 	}
+	/* what could not be read is not "none" */
+	if (ferror(f))
+		count = errno ? -errno : -EIO;
 	fclose(f);
+	return count;
+}
+
+/*
+ * bufinfo: a line per buffer (8 or more digits of size, then flags, mode,
+ * count, exporter, inode), then an indented line per attached device.
+ */
+static int bufinfo_count(unsigned long long ino, const char *dev)
+{
+	int count;
+
+	do {
+		count = bufinfo_count_once(ino, dev);
+	} while (count == -EINTR);
 	return count;
 }
 
