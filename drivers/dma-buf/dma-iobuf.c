@@ -7,12 +7,10 @@
  * the completion path takes none at all.
  */
 #include <linux/dma-iobuf.h>
-#include <linux/dma-map-ops.h>
 #include <linux/dma-resv.h>
 #include <linux/fs.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
-#include <linux/swiotlb.h>
 #include <linux/task_work.h>
 
 #include "dma-iobuf.h"
@@ -57,6 +55,7 @@ static void dma_iobuf_att_unmap(struct dma_iobuf_att *att, void *next)
 		dev_warn(att->idev->dev,
 			 "dma-buf: commands still running after 60 s\n");
 
+	dma_iobuf_unmap_remap(att->idev->dev, map->remap, att->dir);
 	dma_buf_unmap_attachment(att->attach, map->sgt, att->dir);
 	call_rcu(&map->rcu, dma_iobuf_map_free_rcu);
 }
@@ -80,6 +79,15 @@ static const struct dma_buf_attach_ops dma_iobuf_attach_ops = {
 };
 
 /*
+ * For a device that cannot be waited for, the truth: no way to take the memory
+ * back. An exporter that may want to sees it (dma_buf_attach_revocable()), and
+ * refuses.
+ */
+static const struct dma_buf_attach_ops dma_iobuf_attach_pinned_ops = {
+	.allow_peer2peer	= true,
+};
+
+/*
  * The memory must not be used before the exporter's own work on it, a clear or
  * a move, is done. Not interruptible: io-wq workers carry TIF_NOTIFY_SIGNAL,
  * which would make an interruptible wait fail for no reason.
@@ -100,53 +108,86 @@ static int dma_iobuf_wait_exporter(struct dma_buf *dmabuf)
 static struct dma_iobuf_map *dma_iobuf_map_build(struct dma_iobuf_att *att,
 						 struct sg_table *sgt)
 {
+	/* where each byte is: once, and whenever it is asked for */
+	bool all = !att->nr_maps || att->flags & DMA_IOBUF_REQUIRE_P2P;
 	u64 size = att->dmabuf->size, entries;
+	struct dma_iobuf_remap *remap = NULL;
+	struct sg_table *exported = sgt;
 	struct dma_iobuf_map *map;
 	int kind, shift, ret;
+	bool untranslated;
 
-	kind = dma_iobuf_mapping_kind(att->idev->dev, sgt);
+	kind = dma_iobuf_mapping_kind(att->idev->dev, sgt, all, &untranslated);
 	if (kind < 0)
 		return ERR_PTR(kind);
+	/* addresses of peer memory from who knows that they cannot be reached */
+	if (kind != DMA_IOBUF_KIND_SYSTEM && !att->attach->peer2peer)
+		return ERR_PTR(-EREMOTEIO);
 	if ((att->flags & DMA_IOBUF_REQUIRE_P2P) &&
 	    kind != DMA_IOBUF_KIND_P2P_BUS && kind != DMA_IOBUF_KIND_P2P_HOST)
 		return ERR_PTR(-EREMOTEIO);
+	if (untranslated) {
+		remap = dma_iobuf_remap(att->idev->dev, sgt, att->dir);
+		if (IS_ERR(remap))
+			return ERR_CAST(remap);
+		sgt = dma_iobuf_remap_sgt(remap);
+	}
 
 	shift = dma_iobuf_table_shift(sgt, size);
+	ret = shift;
 	if (shift < 0)
-		return ERR_PTR(shift);
+		goto err_unmap;
 	entries = dma_iobuf_table_entries(size, shift);
+	ret = -EFBIG;
 	if (entries >= INT_MAX)
-		return ERR_PTR(-EFBIG);
+		goto err_unmap;
 
 	/* one more entry ends the last run, see dma_iobuf_table_fill() */
+	ret = -ENOMEM;
 	map = kvzalloc_flex(*map, addr, entries + 1,
 			    GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!map)
-		return ERR_PTR(-ENOMEM);
+		goto err_unmap;
 	ret = percpu_ref_init(&map->ref, dma_iobuf_map_idle, 0, GFP_KERNEL);
-	if (ret) {
-		kvfree(map);
-		return ERR_PTR(ret);
-	}
+	if (ret)
+		goto err_free;
 	init_completion(&map->idle);
 	map->nr = entries + 1;
 	map->shift = shift;
 	map->kind = kind;
-	map->sgt = sgt;
+	map->sgt = exported;
+	map->remap = remap;
 	dma_iobuf_table_fill(sgt, size, shift, map->addr);
 	return map;
+
+err_free:
+	kvfree(map);
+err_unmap:
+	dma_iobuf_unmap_remap(att->idev->dev, remap, att->dir);
+	return ERR_PTR(ret);
 }
 
-/* -EAGAIN means "once more from blocking context" to the callers */
+/*
+ * What user space may hear. -EAGAIN means "once more from blocking context" to
+ * the callers; above EHWPOISON are numbers that never leave the kernel.
+ */
 static int dma_iobuf_exporter_error(int err)
 {
 	switch (err) {
 	case -EAGAIN:
+	case -EPROBE_DEFER:
+	case -EJUKEBOX:
 		return -EBUSY;
 	case -ERESTARTSYS:
+	case -ERESTARTNOINTR:
+	case -ERESTARTNOHAND:
+	case -ERESTART_RESTARTBLOCK:
 		return -EINTR;
+	case -ENOTSUPP:
+	case -ENOIOCTLCMD:
+		return -EOPNOTSUPP;
 	default:
-		return err;
+		return err < -EHWPOISON ? -EIO : err;
 	}
 }
 
@@ -209,6 +250,7 @@ unlock:
 	dma_resv_unlock(resv);
 	return ret;
 free:
+	dma_iobuf_unmap_remap(att->idev->dev, map->remap, att->dir);
 	percpu_ref_exit(&map->ref);
 	kvfree(map);
 unmap:
@@ -282,9 +324,16 @@ static int dma_iobuf_att_attach(struct dma_iobuf_att *att)
 	int ret = 0;
 
 	attach = dma_buf_dynamic_attach(att->dmabuf, att->idev->dev,
+					att->idev->ops ?
+					&dma_iobuf_attach_pinned_ops :
 					&dma_iobuf_attach_ops, att);
 	if (IS_ERR(attach))
 		return dma_iobuf_exporter_error(PTR_ERR(attach));
+	/* pin and map would only make it move the memory to where it can */
+	if ((att->flags & DMA_IOBUF_REQUIRE_P2P) && !attach->peer2peer) {
+		dma_buf_detach(att->dmabuf, attach);
+		return -EREMOTEIO;
+	}
 	if (att->flags & DMA_IOBUF_PIN) {
 		dma_resv_lock(att->dmabuf->resv, NULL);
 		ret = dma_buf_pin(attach);
@@ -351,11 +400,6 @@ static struct dma_iobuf_att *dma_iobuf_att_get(struct dma_iobuf_dev *idev,
 {
 	struct dma_iobuf_att *att;
 	int ret;
-
-	/* the mapping is kept and never synced: no bouncing, no cache flushes */
-	if (!dev_is_dma_coherent(idev->dev) ||
-	    is_swiotlb_force_bounce(idev->dev))
-		return ERR_PTR(-EOPNOTSUPP);
 
 	mutex_lock(&idev->lock);
 	ret = -ENODEV;
@@ -639,8 +683,9 @@ void dma_iobuf_put(struct dma_iobuf *buf)
  * Context: process context, sleeps, may wait for the exporter.
  * Return: the buffer, to be dropped with dma_iobuf_put(); or an ERR_PTR():
  * -EOPNOTSUPP: a device is not coherent or bounces; -ENODEV: a device is going
- * away; -EREMOTEIO: DMA_IOBUF_REQUIRE_P2P and not peer-to-peer; -EINVAL: not
- * made of whole pages; -ENOMEM; or the exporter's error.
+ * away; -EREMOTEIO: DMA_IOBUF_REQUIRE_P2P and not peer-to-peer, or addresses that
+ * a device cannot reach; -EINVAL: not made of whole pages; -ENOMEM; or the
+ * exporter's error, as user space knows it.
  */
 struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 				   struct dma_iobuf_targets *set,
