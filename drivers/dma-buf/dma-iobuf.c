@@ -7,6 +7,7 @@
  * the completion path takes none at all.
  */
 #include <linux/dma-iobuf.h>
+#include <linux/dma-mapping.h>
 #include <linux/dma-resv.h>
 #include <linux/fs.h>
 #include <linux/sched/signal.h>
@@ -169,11 +170,16 @@ err_unmap:
 
 /*
  * What user space may hear. -EAGAIN means "once more from blocking context" to
- * the callers; above EHWPOISON are numbers that never leave the kernel.
+ * the callers; above EHWPOISON are numbers that never leave the kernel. -EIO of
+ * dma_map_sgtable() says nothing: for a device that bounces it is that its bounce
+ * buffers are too small, and they could not be used anyway.
  */
-static int dma_iobuf_exporter_error(int err)
+static int dma_iobuf_exporter_error(const struct dma_iobuf_att *att, int err)
 {
 	switch (err) {
+	case -EIO:
+		return dma_max_mapping_size(att->idev->dev) == SIZE_MAX ?
+			err : -EOPNOTSUPP;
 	case -EAGAIN:
 	case -EPROBE_DEFER:
 	case -EJUKEBOX:
@@ -229,7 +235,7 @@ again:
 		dma_resv_unlock(resv);
 		if (dma_iobuf_task_work_only(PTR_ERR(sgt)))
 			goto again;
-		return dma_iobuf_exporter_error(PTR_ERR(sgt));
+		return dma_iobuf_exporter_error(att, PTR_ERR(sgt));
 	}
 	ret = dma_iobuf_wait_exporter(att->dmabuf);
 	if (ret)
@@ -328,7 +334,7 @@ static int dma_iobuf_att_attach(struct dma_iobuf_att *att)
 					&dma_iobuf_attach_pinned_ops :
 					&dma_iobuf_attach_ops, att);
 	if (IS_ERR(attach))
-		return dma_iobuf_exporter_error(PTR_ERR(attach));
+		return dma_iobuf_exporter_error(att, PTR_ERR(attach));
 	/* pin and map would only make it move the memory to where it can */
 	if ((att->flags & DMA_IOBUF_REQUIRE_P2P) && !attach->peer2peer) {
 		dma_buf_detach(att->dmabuf, attach);
@@ -340,7 +346,7 @@ static int dma_iobuf_att_attach(struct dma_iobuf_att *att)
 		dma_resv_unlock(att->dmabuf->resv);
 		if (ret) {
 			dma_buf_detach(att->dmabuf, attach);
-			return dma_iobuf_exporter_error(ret);
+			return dma_iobuf_exporter_error(att, ret);
 		}
 		att->pinned = true;
 	}
