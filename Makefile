@@ -32,7 +32,7 @@ help:
 #-                  TESTS='glob'  KERNEL=plain|debug  IOMMU=..  TOPO=..   only these
 #-                  LAB_BOOTS=n   guests at a time, by default 2 if there is room for them
 #- make run CMD='program arguments'   run a program of this machine in the guest
-#-                  IOMMU=strict|lazy|off  KERNEL=plain|debug|stock  TOPO=switch|bridge|net
+#-                  IOMMU=strict|lazy|off  KERNEL=plain|debug|stock  TOPO=switch|bridge|net|netbridge
 #- make shell     a root shell in the guest, with the lab's devices
 #- make bench     instructions per I/O, our kernel against stock
 #- make check     shellcheck, checkpatch, sparse, W=1; patches apply with no fuzz
@@ -88,7 +88,7 @@ test:
 # CMD goes through the environment: quotes and spaces in it survive.
 run: export LAB_CMD = $(value CMD)
 run:
-	@[ -n "$$LAB_CMD" ] || { echo "make run CMD='program arguments' [IOMMU=strict|lazy|off] [KERNEL=plain|debug|stock] [TOPO=switch|bridge|net]" >&2; exit 2; }
+	@[ -n "$$LAB_CMD" ] || { echo "make run CMD='program arguments' [IOMMU=strict|lazy|off] [KERNEL=plain|debug|stock] [TOPO=switch|bridge|net|netbridge]" >&2; exit 2; }
 	@$(LAB)/deps build run >&2
 	@$(LAB)/kernel $(or $(KERNEL),plain) >&2
 	@$(LAB)/vm -k $(or $(KERNEL),plain) -i $(or $(IOMMU),strict) -t $(or $(TOPO),switch) \

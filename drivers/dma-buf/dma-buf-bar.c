@@ -11,11 +11,16 @@
  *
  * The device is an ivshmem-plain as QEMU has it; its BAR 2 is plain memory.
  *
+ * Real exporters differ in what they ask of an importer and in what they do
+ * without one. The parts of those that matter most are played, too, flaws
+ * included: see DMA_BUF_BAR_FLAVOURS.
+ *
  * Locking: bar_lock covers the list of devices and each device's list of
  * buffers; everything in struct bar_buf but its list node and its fence is under
  * the buffer's dma_resv lock. bar_lock is not taken under a dma_resv lock.
  */
 #include <linux/atomic.h>
+#include <linux/bitops.h>
 #include <linux/cleanup.h>
 #include <linux/debugfs.h>
 #include <linux/dma-buf.h>
@@ -44,7 +49,7 @@
 #include <linux/vmalloc.h>
 #include <linux/wait.h>
 
-#include <uapi/linux/dma-buf-bar.h>
+#include "dma-buf-bar.h"
 
 #define BAR_NR			2
 #define BAR_POISON		0xee
@@ -53,7 +58,13 @@
 #define BAR_FENCE_TIMEOUT	(10 * HZ)
 #define BAR_CREATE_FLAGS	(DMA_BUF_BAR_FRAGMENTED | DMA_BUF_BAR_NO_PIN | \
 				 DMA_BUF_BAR_START_SYSTEM | DMA_BUF_BAR_RDONLY | \
+				 DMA_BUF_BAR_FLAVOURS | \
+				 DMA_BUF_BAR_UNTRANSLATED | \
+				 DMA_BUF_BAR_ALTERNATE | \
+				 DMA_BUF_BAR_UNREACHABLE | DMA_BUF_BAR_HELD | \
 				 DMA_BUF_BAR_MIXED | DMA_BUF_BAR_SEPARATE)
+/* never move, and never take back what they have handed out */
+#define BAR_STAYS		(DMA_BUF_BAR_NVIDIA | DMA_BUF_BAR_HABANALABS)
 /* DMA_BUF_BAR_MIXED: chunks after which the sizes begin again */
 #define BAR_MIXED_CHUNKS	256
 
@@ -154,6 +165,7 @@ struct bar_map {
 	struct list_head node;
 	struct sg_table *sgt;
 	struct bar_store *store;
+	bool pieces;			/* from bar_map_pieces() */
 };
 
 struct bar_fence {
@@ -494,41 +506,80 @@ static int bar_fence_signal(struct bar_buf *buf)
 }
 
 /*
- * BAR memory has no struct pages and can go away with the device: an importer
- * has to know both. Pages can also be mapped by an importer that knows nothing
- * of invalidation, as long as it can pin them.
+ * BAR memory has no struct pages, which an importer has to know. And it has to let
+ * go of the memory when it is told, or must be able to pin it.
  */
 static bool bar_attach_allowed(struct dma_buf_attachment *attach, u32 place)
 {
-	bool revocable = dma_buf_attach_revocable(attach);
+	if (!dma_buf_attach_revocable(attach) && !attach->dmabuf->ops->pin)
+		return false;
+	return place == DMA_BUF_BAR_PLACE_SYSTEM || attach->peer2peer;
+}
 
-	if (place == DMA_BUF_BAR_PLACE_SYSTEM)
-		return revocable || attach->dmabuf->ops->pin;
-	return revocable && attach->peer2peer;
+/* amdgpu, xe: the memory comes to a device that it cannot be reached by */
+static bool bar_comes(const struct bar_buf *buf)
+{
+	return buf->flags & DMA_BUF_BAR_UNREACHABLE &&
+	       !(buf->flags & DMA_BUF_BAR_FLAVOURS);
+}
+
+static int bar_attach_check(struct bar_buf *buf,
+			    struct dma_buf_attachment *attach)
+{
+	bool unreachable = buf->flags & DMA_BUF_BAR_UNREACHABLE;
+
+	if (buf->dead)
+		return -ENODEV;
+	switch (buf->flags & DMA_BUF_BAR_FLAVOURS) {
+	case DMA_BUF_BAR_NVIDIA:
+		return unreachable ||
+		       (attach->importer_ops && !attach->peer2peer) ?
+		       -ENOTSUPP : 0;
+	case DMA_BUF_BAR_HABANALABS:
+		if (unreachable)
+			attach->peer2peer = false;
+		return 0;
+	case DMA_BUF_BAR_VFIO:
+	case DMA_BUF_BAR_TENSTORRENT:
+		if (buf->revoked)
+			return -ENODEV;
+		return attach->peer2peer && dma_buf_attach_revocable(attach) ?
+		       0 : -EOPNOTSUPP;
+	}
+	if (bar_comes(buf)) {
+		attach->peer2peer = false;
+		return bar_attach_allowed(attach, DMA_BUF_BAR_PLACE_SYSTEM) ?
+		       0 : -EOPNOTSUPP;
+	}
+	return bar_attach_allowed(attach, buf->cur->place) ? 0 : -EOPNOTSUPP;
 }
 
 static int bar_attach(struct dma_buf *dmabuf, struct dma_buf_attachment *attach)
 {
 	struct bar_buf *buf = dmabuf->priv;
-	int ret = 0;
+	int ret;
 
 	dma_resv_lock(dmabuf->resv, NULL);
-	if (buf->dead)
-		ret = -ENODEV;
-	else if (!bar_attach_allowed(attach, buf->cur->place))
-		ret = -EOPNOTSUPP;
+	ret = bar_attach_check(buf, attach);
 	dma_resv_unlock(dmabuf->resv);
 	return ret;
 }
 
+static int bar_buf_move(struct bar_buf *buf, u32 place);
+
 static int bar_pin(struct dma_buf_attachment *attach)
 {
 	struct bar_buf *buf = attach->dmabuf->priv;
+	int ret = 0;
 
 	if (buf->dead || buf->revoked)
 		return -ENODEV;
-	buf->nr_pins++;
-	return 0;
+	if (bar_comes(buf) && !buf->cur->pages)
+		ret = buf->nr_pins ? -EINVAL :
+		      bar_buf_move(buf, DMA_BUF_BAR_PLACE_SYSTEM);
+	if (!ret)
+		buf->nr_pins++;
+	return ret;
 }
 
 static void bar_unpin(struct dma_buf_attachment *attach)
@@ -693,6 +744,68 @@ static struct sg_table *bar_map_bar(struct dma_buf_attachment *attach,
 	return sgt;
 }
 
+static bool bar_piece_is_mapped(const struct bar_buf *buf, unsigned int i)
+{
+	if (!(buf->flags & DMA_BUF_BAR_UNTRANSLATED))
+		return true;
+	return buf->flags & DMA_BUF_BAR_ALTERNATE && i & 1;
+}
+
+static void bar_unmap_pieces(struct dma_buf_attachment *attach,
+			     struct sg_table *sgt, enum dma_data_direction dir)
+{
+	struct bar_buf *buf = attach->dmabuf->priv;
+	struct scatterlist *sg;
+	unsigned int i;
+
+	for_each_sgtable_dma_sg(sgt, sg, i)
+		if (sg_dma_len(sg) && bar_piece_is_mapped(buf, i))
+			dma_unmap_resource(attach->dev, sg_dma_address(sg),
+					   sg_dma_len(sg), dir, 0);
+	sg_free_table(sgt);
+	kfree(sgt);
+}
+
+/* As drivers do that know nothing of switches: each piece for itself */
+static struct sg_table *bar_map_pieces(struct dma_buf_attachment *attach,
+				       struct bar_store *st,
+				       enum dma_data_direction dir)
+{
+	struct bar_buf *buf = attach->dmabuf->priv;
+	size_t nr = st->size / st->chunk;
+	struct scatterlist *sg;
+	struct sg_table *sgt;
+	unsigned int i;
+	int ret;
+
+	ret = bar_route(attach, st->bdev);
+	if (ret)
+		return ERR_PTR(ret);
+	sgt = kzalloc_obj(*sgt);
+	if (!sgt)
+		return ERR_PTR(-ENOMEM);
+	ret = sg_alloc_table(sgt, nr, GFP_KERNEL);
+	if (ret) {
+		kfree(sgt);
+		return ERR_PTR(ret);
+	}
+	for_each_sgtable_dma_sg(sgt, sg, i) {
+		size_t len = st->chunk;
+		dma_addr_t addr = st->phys +
+				  bar_store_pos(st, i * st->chunk, &len);
+
+		if (bar_piece_is_mapped(buf, i))
+			addr = dma_map_resource(attach->dev, addr, len, dir, 0);
+		if (dma_mapping_error(attach->dev, addr)) {
+			bar_unmap_pieces(attach, sgt, dir);
+			return ERR_PTR(-ENOMEM);
+		}
+		sg_dma_address(sg) = addr;
+		sg_dma_len(sg) = len;
+	}
+	return sgt;
+}
+
 /* What is to go wrong with this map; 0: nothing */
 static int bar_fail_map(void)
 {
@@ -703,35 +816,72 @@ static int bar_fail_map(void)
 	return err && err <= MAX_ERRNO ? -(int)err : -EIO;
 }
 
+/* May the memory be mapped where it is; moves it if that is what it takes */
+static int bar_map_prepare(struct bar_buf *buf,
+			   struct dma_buf_attachment *attach)
+{
+	bool unreachable = buf->flags & DMA_BUF_BAR_UNREACHABLE;
+
+	if (buf->dead || buf->revoked)
+		return -ENODEV;
+	switch (buf->flags & DMA_BUF_BAR_FLAVOURS) {
+	case DMA_BUF_BAR_HABANALABS:
+		return attach->peer2peer ? 0 : -EPERM;
+	case DMA_BUF_BAR_VFIO:
+	case DMA_BUF_BAR_TENSTORRENT:
+		return unreachable ? -EINVAL : 0;
+	case DMA_BUF_BAR_NVIDIA:
+		return 0;
+	}
+	if (bar_comes(buf)) {
+		if (buf->cur->pages || buf->nr_pins)
+			return 0;
+		return bar_buf_move(buf, DMA_BUF_BAR_PLACE_SYSTEM);
+	}
+	return bar_attach_allowed(attach, buf->cur->place) ? 0 : -EOPNOTSUPP;
+}
+
+static struct sg_table *bar_map_store(struct dma_buf_attachment *attach,
+				      struct bar_map *map,
+				      enum dma_data_direction dir)
+{
+	struct bar_buf *buf = attach->dmabuf->priv;
+
+	if (map->store->pages)
+		return bar_map_pages(attach, map->store, dir);
+	map->pieces = buf->flags & BAR_STAYS || bar_comes(buf);
+	if (map->pieces)
+		return bar_map_pieces(attach, map->store, dir);
+	return bar_map_bar(attach, map->store, dir);
+}
+
 static struct sg_table *bar_map(struct dma_buf_attachment *attach,
 				enum dma_data_direction dir)
 {
 	struct bar_buf *buf = attach->dmabuf->priv;
-	struct bar_store *st = buf->cur;
+	struct bar_store *st;
 	struct sg_table *sgt;
 	struct bar_map *map;
 	int ret;
 
-	if (buf->dead || buf->revoked)
-		return ERR_PTR(-ENODEV);
-	if (!bar_attach_allowed(attach, st->place))
-		return ERR_PTR(-EOPNOTSUPP);
-	ret = bar_fail_map();
+	ret = bar_map_prepare(buf, attach);
+	if (!ret)
+		ret = bar_fail_map();
 	if (ret)
 		return ERR_PTR(ret);
 
 	map = kzalloc_obj(*map);
 	if (!map)
 		return ERR_PTR(-ENOMEM);
-	sgt = st->pages ? bar_map_pages(attach, st, dir) :
-			  bar_map_bar(attach, st, dir);
+	st = buf->cur;
+	map->store = st;
+	sgt = bar_map_store(attach, map, dir);
 	if (IS_ERR(sgt)) {
 		kfree(map);
 		return sgt;
 	}
 
 	kref_get(&st->ref);
-	map->store = st;
 	map->sgt = sgt;
 	list_add(&map->node, &buf->maps);
 	buf->nr_maps++;
@@ -774,6 +924,8 @@ static void bar_unmap(struct dma_buf_attachment *attach, struct sg_table *sgt,
 		bar_unmap_pages(attach, sgt, dir);
 	else if (st->flags & DMA_BUF_BAR_SEPARATE)
 		bar_unmap_separate(attach, sgt, dir);
+	else if (map->pieces)
+		bar_unmap_pieces(attach, sgt, dir);
 	else
 		dma_buf_free_sgt(attach, sgt, dir);
 
@@ -802,6 +954,8 @@ static void bar_release(struct dma_buf *dmabuf)
 	list_del(&buf->node);
 	mutex_unlock(&bar_lock);
 
+	if (buf->flags & DMA_BUF_BAR_HELD)
+		buf->nr_pins--;
 	WARN_ON(buf->nr_live || buf->nr_pins);
 	bar_fence_signal(buf);
 	bar_buf_free(buf);
@@ -886,12 +1040,27 @@ static int bar_buf_move(struct bar_buf *buf, u32 place)
 	return 0;
 }
 
+/* Somebody has attached who cannot be told to let go */
+static bool bar_buf_is_kept(struct bar_buf *buf)
+{
+	struct dma_buf_attachment *attach;
+
+	list_for_each_entry(attach, &buf->dmabuf->attachments, node)
+		if (attach->importer_ops && !dma_buf_attach_revocable(attach))
+			return true;
+	return false;
+}
+
 static int bar_buf_revoke(struct bar_buf *buf, bool revoke)
 {
 	dma_resv_assert_held(buf->dmabuf->resv);
 
 	if (buf->dead)
 		return -ENODEV;
+	if (buf->flags & BAR_STAYS)
+		return -EOPNOTSUPP;
+	if (revoke && bar_buf_is_kept(buf))
+		return -EBUSY;
 	buf->revoked = revoke;
 	return revoke ? bar_buf_quiesce(buf) : 0;
 }
@@ -913,7 +1082,8 @@ static void bar_buf_kill(struct bar_buf *buf)
 /* A reference to the returned dma-buf is the caller's */
 static struct dma_buf *bar_buf_create(const struct dma_buf_bar_create *c)
 {
-	bool no_pin = c->flags & DMA_BUF_BAR_NO_PIN;
+	bool no_pin = c->flags & (DMA_BUF_BAR_NO_PIN | DMA_BUF_BAR_VFIO |
+				  BAR_STAYS);
 	bool sys = c->flags & DMA_BUF_BAR_START_SYSTEM;
 	DEFINE_DMA_BUF_EXPORT_INFO(info);
 	struct bar_dev *bdev;
@@ -936,6 +1106,8 @@ static struct dma_buf *bar_buf_create(const struct dma_buf_bar_create *c)
 	buf->bdev = bdev;
 	buf->chunk = c->chunk;
 	buf->flags = c->flags;
+	if (c->flags & DMA_BUF_BAR_HELD)
+		buf->nr_pins++;
 	INIT_LIST_HEAD(&buf->maps);
 	spin_lock_init(&buf->fence_lock);
 	init_waitqueue_head(&buf->idle);
@@ -969,7 +1141,18 @@ err_free:
 
 static bool bar_create_valid(const struct dma_buf_bar_create *c)
 {
-	if (c->flags & ~BAR_CREATE_FLAGS)
+	if (c->flags & ~BAR_CREATE_FLAGS ||
+	    hweight32(c->flags & DMA_BUF_BAR_FLAVOURS) > 1)
+		return false;
+	/* the parts that are played are of memory in a BAR */
+	if (c->flags & DMA_BUF_BAR_FLAVOURS &&
+	    c->flags & DMA_BUF_BAR_START_SYSTEM)
+		return false;
+	if (c->flags & DMA_BUF_BAR_UNTRANSLATED &&
+	    !(c->flags & DMA_BUF_BAR_NVIDIA))
+		return false;
+	if (c->flags & DMA_BUF_BAR_ALTERNATE &&
+	    !(c->flags & DMA_BUF_BAR_UNTRANSLATED))
 		return false;
 	if (!c->size || !PAGE_ALIGNED(c->size))
 		return false;
@@ -1044,7 +1227,8 @@ static int bar_ioctl_move(void __user *arg)
 		return PTR_ERR(buf);
 
 	dma_resv_lock(buf->dmabuf->resv, NULL);
-	ret = bar_buf_move(buf, m.place);
+	ret = buf->flags & DMA_BUF_BAR_FLAVOURS ? -EOPNOTSUPP :
+						  bar_buf_move(buf, m.place);
 	dma_resv_unlock(buf->dmabuf->resv);
 	dma_buf_put(buf->dmabuf);
 	return ret;

@@ -12,12 +12,11 @@
  * completion path takes none at all.
  */
 #include <linux/dma-iobuf.h>
-#include <linux/dma-map-ops.h>
+#include <linux/dma-mapping.h>
 #include <linux/dma-resv.h>
 #include <linux/fs.h>
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
-#include <linux/swiotlb.h>
 
 #include "dma-iobuf.h"
 
@@ -65,6 +64,7 @@ static void dma_iobuf_att_unmap(struct dma_iobuf_att *att, void *next)
 		dev_warn(att->idev->dev,
 			 "dma-buf: commands still running after 60 s\n");
 
+	dma_iobuf_unmap_remap(att->idev->dev, map->remap, att->dir);
 	dma_buf_unmap_attachment(att->attach, map->sgt, att->dir);
 	call_rcu(&map->rcu, dma_iobuf_map_free_rcu);
 }
@@ -86,6 +86,15 @@ static void dma_iobuf_invalidate(struct dma_buf_attachment *attach)
 static const struct dma_buf_attach_ops dma_iobuf_attach_ops = {
 	.allow_peer2peer	= true,
 	.invalidate_mappings	= dma_iobuf_invalidate,
+};
+
+/*
+ * For a device that cannot be waited for, the truth: no way to take the memory
+ * back. An exporter that may want to sees it (dma_buf_attach_revocable()), and
+ * refuses.
+ */
+static const struct dma_buf_attach_ops dma_iobuf_attach_pinned_ops = {
+	.allow_peer2peer	= true,
 };
 
 /*
@@ -139,52 +148,90 @@ static struct dma_iobuf_map *dma_iobuf_map_build(struct dma_iobuf_att *att,
 						 struct sg_table *sgt,
 						 struct dma_iobuf_reason *why)
 {
+	/* where each byte is: once, and whenever it is asked for */
+	bool all = !att->nr_maps || att->flags & DMA_IOBUF_REQUIRE_P2P;
+	struct dma_iobuf_remap *remap = NULL;
+	struct sg_table *exported = sgt;
 	struct dma_iobuf_map *map;
+	bool untranslated;
 	int kind, ret;
 
 	dma_iobuf_why(why, DMA_IOBUF_STAGE_ADDRESS, 0);
-	kind = dma_iobuf_mapping_kind(att->idev->dev, sgt);
+	kind = dma_iobuf_mapping_kind(att->idev->dev, sgt, all, &untranslated);
 	if (kind < 0)
 		return ERR_PTR(kind);
 	if (why)
 		why->kind = kind;
+	/* addresses of peer memory from who knows that they cannot be reached */
+	if (kind != DMA_IOBUF_KIND_SYSTEM && !att->attach->peer2peer)
+		return ERR_PTR(-EREMOTEIO);
 	if ((att->flags & DMA_IOBUF_REQUIRE_P2P) &&
 	    kind != DMA_IOBUF_KIND_P2P_BUS && kind != DMA_IOBUF_KIND_P2P_HOST)
 		return ERR_PTR(-EREMOTEIO);
+	if (untranslated) {
+		remap = dma_iobuf_remap(att->idev->dev, sgt, att->dir);
+		if (IS_ERR(remap))
+			return ERR_CAST(remap);
+		sgt = dma_iobuf_remap_sgt(remap);
+	}
 
 	dma_iobuf_why(why, DMA_IOBUF_STAGE_TABLE, 0);
 	map = dma_iobuf_table_alloc(sgt, att->dmabuf->size);
-	if (IS_ERR(map))
-		return map;
-	ret = percpu_ref_init(&map->ref, dma_iobuf_map_idle, 0, GFP_KERNEL);
-	if (ret) {
-		kvfree(map);
-		return ERR_PTR(ret);
+	if (IS_ERR(map)) {
+		ret = PTR_ERR(map);
+		goto err_unmap;
 	}
+	ret = percpu_ref_init(&map->ref, dma_iobuf_map_idle, 0, GFP_KERNEL);
+	if (ret)
+		goto err_free;
 	init_completion(&map->idle);
 	map->kind = kind;
-	map->sgt = sgt;
+	map->sgt = exported;
+	map->remap = remap;
 	return map;
+
+err_free:
+	kvfree(map);
+err_unmap:
+	dma_iobuf_unmap_remap(att->idev->dev, remap, att->dir);
+	return ERR_PTR(ret);
 }
 
-/* -EAGAIN means "once more from blocking context" to the callers */
-static int dma_iobuf_exporter_error(int err)
+/*
+ * What user space may hear. -EAGAIN means "once more from blocking context" to
+ * the callers; above EHWPOISON are numbers that never leave the kernel. -EIO of
+ * dma_map_sgtable() says nothing: for a device that bounces it is that its bounce
+ * buffers are too small, and they could not be used anyway.
+ */
+static int dma_iobuf_exporter_error(const struct dma_iobuf_att *att, int err)
 {
 	switch (err) {
+	case -EIO:
+		return dma_max_mapping_size(att->idev->dev) == SIZE_MAX ?
+			err : -EOPNOTSUPP;
 	case -EAGAIN:
+	case -EPROBE_DEFER:
+	case -EJUKEBOX:
 		return -EBUSY;
 	case -ERESTARTSYS:
+	case -ERESTARTNOINTR:
+	case -ERESTARTNOHAND:
+	case -ERESTART_RESTARTBLOCK:
 		return -EINTR;
+	case -ENOTSUPP:
+	case -ENOIOCTLCMD:
+		return -EOPNOTSUPP;
 	default:
-		return err;
+		return err < -EHWPOISON ? -EIO : err;
 	}
 }
 
-static int dma_iobuf_fail(struct dma_iobuf_reason *why,
+static int dma_iobuf_fail(const struct dma_iobuf_att *att,
+			  struct dma_iobuf_reason *why,
 			  enum dma_iobuf_stage stage, int err)
 {
 	dma_iobuf_why(why, stage, err);
-	return dma_iobuf_exporter_error(err);
+	return dma_iobuf_exporter_error(att, err);
 }
 
 /* make the mapping that the exporter gave the current one */
@@ -201,6 +248,8 @@ static int dma_iobuf_att_publish(struct dma_iobuf_att *att,
 		dma_iobuf_why(why, DMA_IOBUF_STAGE_DEVICE, 0);
 		ret = att->idev->ops->map(att, map);
 		if (ret) {
+			dma_iobuf_unmap_remap(att->idev->dev, map->remap,
+					      att->dir);
 			percpu_ref_exit(&map->ref);
 			kvfree(map);
 			return ret;
@@ -235,7 +284,7 @@ static int dma_iobuf_att_map_step(struct dma_iobuf_att *att,
 	if (!att->pending) {
 		sgt = dma_buf_map_attachment(att->attach, att->dir);
 		if (IS_ERR(sgt))
-			return dma_iobuf_fail(why, DMA_IOBUF_STAGE_MAP,
+			return dma_iobuf_fail(att, why, DMA_IOBUF_STAGE_MAP,
 					      PTR_ERR(sgt));
 		att->pending = sgt;
 		if (!dma_iobuf_exporter_done(att->dmabuf))
@@ -373,15 +422,23 @@ static int dma_iobuf_att_attach(struct dma_iobuf_att *att,
 	if (READ_ONCE(att->dead))
 		return -ENODEV;
 	attach = dma_buf_dynamic_attach(att->dmabuf, att->idev->dev,
+					att->idev->ops ?
+					&dma_iobuf_attach_pinned_ops :
 					&dma_iobuf_attach_ops, att);
 	if (IS_ERR(attach))
-		return dma_iobuf_fail(why, DMA_IOBUF_STAGE_ATTACH,
+		return dma_iobuf_fail(att, why, DMA_IOBUF_STAGE_ATTACH,
 				      PTR_ERR(attach));
 	att->peer2peer = attach->peer2peer;
+	/* pin and map would only make it move the memory to where it can */
+	if ((att->flags & DMA_IOBUF_REQUIRE_P2P) && !attach->peer2peer) {
+		dma_iobuf_why(why, DMA_IOBUF_STAGE_ATTACH, 0);
+		ret = -EREMOTEIO;
+		goto detach;
+	}
 	if (pin) {
 		ret = dma_iobuf_pin(attach);
 		if (ret) {
-			ret = dma_iobuf_fail(why, DMA_IOBUF_STAGE_PIN, ret);
+			ret = dma_iobuf_fail(att, why, DMA_IOBUF_STAGE_PIN, ret);
 			goto detach;
 		}
 	}
@@ -544,11 +601,6 @@ static struct dma_iobuf_att *dma_iobuf_att_get(struct dma_iobuf_dev *idev,
 	dma_iobuf_why(why, DMA_IOBUF_STAGE_DEVICE, 0);
 	if (why)
 		strscpy(why->device, dev_name(idev->dev));
-	/* the mapping is kept and never synced: no bouncing, no cache flushes */
-	if (!dev_is_dma_coherent(idev->dev) ||
-	    is_swiotlb_force_bounce(idev->dev))
-		return ERR_PTR(-EOPNOTSUPP);
-
 	/* do not queue up behind the end of the device */
 	if (READ_ONCE(idev->dead))
 		return ERR_PTR(-ENODEV);
@@ -993,8 +1045,8 @@ void dma_iobuf_put_sync(struct dma_iobuf *buf)
  * Context: process context, sleeps, may wait for the exporter.
  * Return: the buffer, to be dropped with dma_iobuf_put(); or an ERR_PTR():
  * -EOPNOTSUPP: a device is not coherent or bounces; -ENODEV: a device is going
- * away; -EREMOTEIO: DMA_IOBUF_REQUIRE_P2P and not peer-to-peer; -EINVAL: not
- * made of whole pages; -ENOMEM, also for DMA_IOBUF_DEVICE_MEM and not memory of
+ * away; -EREMOTEIO: DMA_IOBUF_REQUIRE_P2P and not peer-to-peer, or addresses that
+ * a device cannot reach; -EINVAL: not made of whole pages; -ENOMEM, also for DMA_IOBUF_DEVICE_MEM and not memory of
  * a device; -EINTR: a fatal signal; or the exporter's error.
  */
 struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,

@@ -3,6 +3,7 @@
 #define _DMA_IOBUF_INTERNAL_H
 
 #include <linux/dma-iobuf.h>
+#include <linux/pci-p2pdma.h>
 #include <linux/scatterlist.h>
 
 /* dma-iobuf-table.c: granules or runs, no device needed */
@@ -29,6 +30,55 @@ dma_iobuf_run_search(const u32 *end, unsigned int nr, u64 off,
 }
 
 /* dma-iobuf-kind.c: where the memory behind a mapping is */
-int dma_iobuf_mapping_kind(struct device *dev, struct sg_table *sgt);
+
+/**
+ * struct dma_iobuf_bar - a range of addresses
+ * @start:	first
+ * @end:	last
+ * @phys:	physical address of @start, if it is a BAR
+ * @type:	how the BAR is reached; %PCI_P2PDMA_MAP_NONE: there is no BAR
+ */
+struct dma_iobuf_bar {
+	u64			start, end;
+	phys_addr_t		phys;
+	enum pci_p2pdma_map_type type;
+};
+
+/* those that were found last, as the next address is likely in one of them */
+struct dma_iobuf_bars {
+	struct dma_iobuf_bar	bar[4];
+	unsigned int		next;
+};
+
+/**
+ * struct dma_iobuf_view - how a device sees memory
+ * @dev:	the device
+ * @domain:	translates its addresses; NULL: nobody does
+ * @bus:	by what is on the bus
+ * @phys:	by physical address
+ */
+struct dma_iobuf_view {
+	struct device		*dev;
+	struct iommu_domain	*domain;
+	struct dma_iobuf_bars	bus, phys;
+};
+
+/* dma_iobuf_view_kind(): beside enum dma_iobuf_kind */
+#define DMA_IOBUF_UNTRANSLATED	0x100
+
+void dma_iobuf_view_init(struct dma_iobuf_view *view, struct device *dev);
+const struct dma_iobuf_bar *dma_iobuf_view_bar(struct dma_iobuf_view *view,
+					       dma_addr_t addr);
+int dma_iobuf_view_kind(struct dma_iobuf_view *view, dma_addr_t addr);
+int dma_iobuf_mapping_kind(struct device *dev, struct sg_table *sgt, bool all,
+			   bool *untranslated);
+
+/* dma-iobuf-remap.c: addresses that the exporter has not mapped */
+struct dma_iobuf_remap *dma_iobuf_remap(struct device *dev,
+					struct sg_table *sgt,
+					enum dma_data_direction dir);
+struct sg_table *dma_iobuf_remap_sgt(struct dma_iobuf_remap *remap);
+void dma_iobuf_unmap_remap(struct device *dev, struct dma_iobuf_remap *remap,
+			   enum dma_data_direction dir);
 
 #endif /* _DMA_IOBUF_INTERNAL_H */

@@ -43,6 +43,7 @@ struct file;
 struct dma_iobuf_att;
 struct dma_iobuf_dev;
 struct dma_iobuf_map;
+struct dma_iobuf_remap;
 
 /**
  * struct dma_iobuf_dev_ops - for devices whose mappings cannot be waited for
@@ -151,6 +152,7 @@ struct dma_iobuf_reason {
  * @nr:		entries in @addr
  * @kind:	where the memory is
  * @sgt:	what the exporter returned
+ * @remap:	mappings of our own for what the exporter did not map, or NULL
  * @idle:	@ref dropped to zero
  * @rcu:	a reader may look at @ref until a grace period has passed
  * @end:	where each run ends in the dma-buf, in DMA_IOBUF_PAGE_SIZE; NULL
@@ -164,6 +166,7 @@ struct dma_iobuf_map {
 	unsigned int		nr;
 	enum dma_iobuf_kind	kind;
 	struct sg_table		*sgt;
+	struct dma_iobuf_remap	*remap;
 	struct completion	idle;
 	struct rcu_head		rcu;
 	u32			*end;

@@ -173,9 +173,6 @@ static int net_iobuf_map(struct dma_iobuf_att *att,
 
 	if (att->dir == DMA_FROM_DEVICE)
 		return -EACCES;
-	/* memory of a device whose exporter knows no pinning can be revoked */
-	if (map->kind != DMA_IOBUF_KIND_SYSTEM && !att->dmabuf->ops->pin)
-		return -EOPNOTSUPP;
 	/* was revoked: what is queued still refers to the old addresses */
 	if (att->priv)
 		return -ENODEV;
@@ -219,8 +216,7 @@ static int net_iobuf_map(struct dma_iobuf_att *att,
 
 /*
  * The device is unregistered: it has been closed and nothing is queued to it.
- * Or the exporter broke its promise not to move pinned memory: nothing more is
- * handed to the device, what it has already cannot be taken back.
+ * Nothing else ends the mapping: the attachment cannot be revoked.
  */
 static void net_iobuf_unmap(struct dma_iobuf_att *att)
 {

@@ -8,7 +8,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 #include <linux/dma-buf.h>
-#include <linux/dma-buf-bar.h>
+#include "../../../drivers/dma-buf/dma-buf-bar.h"
 
 #include "buffer.h"
 #include "fail.h"

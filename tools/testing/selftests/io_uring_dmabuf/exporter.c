@@ -67,6 +67,56 @@ TEST_F(exporter, map_error_after_a_move)
 	ASSERT_EQ(0, rig_works(&self->rig, self->rig.disk, 1));
 }
 
+/* What the exporter may say, and what user space is told */
+static int told(int err)
+{
+	switch (err) {
+	case EAGAIN:
+	case 517:		/* EPROBE_DEFER */
+	case 528:		/* EJUKEBOX */
+		return -EBUSY;
+	case 512:		/* ERESTARTSYS, -NOINTR, -NOHAND, _RESTARTBLOCK */
+	case 513:
+	case 514:
+	case 516:
+		return -EINTR;
+	case 515:		/* ENOIOCTLCMD */
+	case 524:		/* ENOTSUPP */
+		return -EOPNOTSUPP;
+	default:
+		return err > EHWPOISON ? -EIO : -err;
+	}
+}
+
+/* Every number there is: those that only the kernel knows stay there */
+TEST_F(exporter, errors_that_user_space_knows)
+{
+	struct uring *r = &self->rig.ring;
+	char number[16];
+
+	for (int err = 1; err < 4096; err = err < 540 ? err + 1 : err + 507) {
+		snprintf(number, sizeof(number), "%d", err);
+		ASSERT_EQ(0, fail_maps(number, "1"));
+		EXPECT_EQ(told(err), reg_one(r, 1, &self->desc)) {
+			TH_LOG("registration: the exporter said %d", err);
+		}
+	}
+	ASSERT_EQ(0, reg_one(r, 1, &self->desc));
+	for (int err = 1; err < 540; err += err < 134 || err > 510 ? 1 : 47) {
+		/* a worker that was only interrupted tries again */
+		if (told(err) == -EINTR)
+			continue;
+		snprintf(number, sizeof(number), "%d", err);
+		ASSERT_EQ(0, fail_maps(number, "1"));
+		ASSERT_EQ(0, bar_move(&self->rig.mem, DMA_BUF_BAR_PLACE_B));
+		EXPECT_EQ(told(err),
+			  uring_read(r, self->rig.disk, 0, 0, 4096, 1)) {
+			TH_LOG("read after a move: the exporter said %d", err);
+		}
+	}
+	ASSERT_EQ(0, rig_works(&self->rig, self->rig.disk, 1));
+}
+
 TEST_F(exporter, revoked)
 {
 	struct uring *r = &self->rig.ring;

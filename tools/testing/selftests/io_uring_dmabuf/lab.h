@@ -18,7 +18,7 @@
  * LAB_PCI_MAIN, LAB_PCI_FS	PCI addresses of the first two
  * LAB_EXT4, LAB_XFS		mount points
  * LAB_IOMMU			strict, lazy or off
- * LAB_TOPO			switch or bridge
+ * LAB_TOPO			switch, bridge, net or netbridge
  * LAB_KERNEL			plain, debug or stock
  * LAB_NET_E1000E		network interface that tests may set up as they like;
  *				also LAB_NET_VMXNET3 and LAB_NET_IGB

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -510,6 +511,75 @@ void netrig_down(struct netrig *n)
 	net_ip(n->home, "addr flush dev %s\n", n->dev[NET_CARD]);
 	close(n->home);
 	n->home = -1;
+}
+
+/* --- the driver of the card --- */
+
+int net_driver(const struct netrig *n, char *driver, size_t size)
+{
+	char path[128], link[256];
+	ssize_t len;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver", n->pci);
+	len = readlink(path, link, sizeof(link) - 1);
+	if (len < 0)
+		return -errno;
+	link[len] = '\0';
+	snprintf(driver, size, "%.40s", strrchr(link, '/') + 1);
+	return 0;
+}
+
+static int bind_driver(const struct netrig *n, const char *driver,
+		       const char *what)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s/%s", driver, what);
+	return file_write(path, n->pci);
+}
+
+/* The net device of the card that has come back */
+static bool find_dev(const struct netrig *n, char *name, size_t size)
+{
+	struct dirent *de;
+	bool found = false;
+	char path[128];
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/net", n->pci);
+	d = opendir(path);
+	while (d && !found && (de = readdir(d))) {
+		found = de->d_name[0] != '.';
+		if (found)
+			snprintf(name, size, "%.15s", de->d_name);
+	}
+	if (d)
+		closedir(d);
+	return found;
+}
+
+int net_unbind(const struct netrig *n, const char *driver)
+{
+	return bind_driver(n, driver, "unbind");
+}
+
+int net_rebind(struct netrig *n, const char *driver)
+{
+	double end = lab_now() + net_patience() / 1000.0;
+	char name[IF_NAMESIZE];
+	int ret = bind_driver(n, driver, "bind");
+
+	if (ret)
+		return ret;
+	while (!find_dev(n, name, sizeof(name))) {
+		if (lab_now() > end)
+			return -ENODEV;
+		lab_sleep_ms(20);
+	}
+	if (!strcmp(name, n->dev[NET_CARD]))
+		return 0;
+	return net_ip(n->home, "link set dev %s name %s\n", name,
+		      n->dev[NET_CARD]);
 }
 
 /* --- sockets --- */

@@ -89,6 +89,14 @@ int net_netem(struct netrig *n, enum net_side side, const char *args);
 /* Lines for ip -batch, in the netns @ns */
 int net_ip(int ns, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* --- the driver of the card --- */
+
+int net_driver(const struct netrig *n, char *driver, size_t size);
+/* The card is gone when this returns */
+int net_unbind(const struct netrig *n, const char *driver);
+/* Waits for the card, which keeps its name; net_configure() is next */
+int net_rebind(struct netrig *n, const char *driver);
+
 /* --- sockets --- */
 
 /* @tx sends to @rx */

@@ -3,7 +3,6 @@
  * Links that change while they are used: routes, namespaces, and cards that
  * go away. Wants a machine of its own.
  */
-#include <dirent.h>
 #include <pthread.h>
 
 #include "common.h"
@@ -29,8 +28,6 @@ FIXTURE_VARIANT_ADD(change, e1000e) { .card = CARD_E1000E };
 FIXTURE_VARIANT_ADD(change, vmxnet3) { .card = CARD_VMXNET3 };
 FIXTURE_VARIANT_ADD(change, igb) { .card = CARD_IGB };
 
-static int rebind(struct netrig *n, const char *driver);
-
 FIXTURE_SETUP(change)
 {
 	struct netrig *n = &self->net;
@@ -52,7 +49,7 @@ FIXTURE_TEARDOWN(change)
 	net_close(&self->tcp);
 	net_close(&self->udp);
 	if (self->unbound)
-		rebind(&self->net, self->driver);
+		net_rebind(&self->net, self->driver);
 	netrig_down(&self->other);
 	netrig_down(&self->net);
 }
@@ -241,69 +238,6 @@ TEST_F(change, route)
 
 /* --- the driver lets go --- */
 
-static int find_driver(const struct netrig *n, char *driver, size_t size)
-{
-	char path[128], link[256];
-	ssize_t len;
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/driver", n->pci);
-	len = readlink(path, link, sizeof(link) - 1);
-	if (len < 0)
-		return -errno;
-	link[len] = '\0';
-	snprintf(driver, size, "%.40s", strrchr(link, '/') + 1);
-	return 0;
-}
-
-static int bind_driver(const struct netrig *n, const char *driver,
-		       const char *what)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s/%s", driver, what);
-	return file_write(path, n->pci);
-}
-
-/* The net device of the card that has come back */
-static bool find_dev(const struct netrig *n, char *name, size_t size)
-{
-	struct dirent *de;
-	bool found = false;
-	char path[128];
-	DIR *d;
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/net", n->pci);
-	d = opendir(path);
-	while (d && !found && (de = readdir(d))) {
-		found = de->d_name[0] != '.';
-		if (found)
-			snprintf(name, size, "%.15s", de->d_name);
-	}
-	if (d)
-		closedir(d);
-	return found;
-}
-
-/* It may have got another name */
-static int rebind(struct netrig *n, const char *driver)
-{
-	double end = lab_now() + net_patience() / 1000.0;
-	char name[IF_NAMESIZE];
-	int ret = bind_driver(n, driver, "bind");
-
-	if (ret)
-		return ret;
-	while (!find_dev(n, name, sizeof(name))) {
-		if (lab_now() > end)
-			return -ENODEV;
-		lab_sleep_ms(20);
-	}
-	if (!strcmp(name, n->dev[NET_CARD]))
-		return 0;
-	return net_ip(n->home, "link set dev %s name %s\n", name,
-		      n->dev[NET_CARD]);
-}
-
 /* Segments are in the card's ring, in a qdisc and in the write queue */
 TEST_F(change, unbind_when_busy)
 {
@@ -315,7 +249,7 @@ TEST_F(change, unbind_when_busy)
 	__u64 done = 0;
 	int ret;
 
-	ASSERT_EQ(0, find_driver(n, self->driver, sizeof(self->driver)));
+	ASSERT_EQ(0, net_driver(n, self->driver, sizeof(self->driver)));
 	ASSERT_EQ(0, net_set(self->tcp.tx, SOL_SOCKET, SO_SNDBUFFORCE, 4 * MiB));
 	ASSERT_EQ(0, receiver_start(&r, self->tcp.rx, &all, 1));
 	while (done < SIZE) {
@@ -324,7 +258,7 @@ TEST_F(change, unbind_when_busy)
 		done += ret;
 	}
 	self->unbound = true;
-	ASSERT_EQ(0, bind_driver(n, self->driver, "unbind"));
+	ASSERT_EQ(0, net_unbind(n, self->driver));
 	/* at once: it is not there any more to read the memory */
 	EXPECT_EQ(0, bufinfo_attachments(n->mem.fd));
 	EXPECT_EQ(0, receiver_stop(&r));
@@ -338,7 +272,7 @@ TEST_F(change, unbind_when_busy)
 	/* segments that nobody can send any more let go of the slot */
 	EXPECT_EQ(0, net_idle(n));
 
-	ASSERT_EQ(0, rebind(n, self->driver));
+	ASSERT_EQ(0, net_rebind(n, self->driver));
 	self->unbound = false;
 	ASSERT_EQ(0, net_configure(n, NET_CARD));
 	/* until it can be used, too */
@@ -358,16 +292,16 @@ TEST_F(change, unbind_then_unregister)
 {
 	struct netrig *n = &self->net;
 
-	ASSERT_EQ(0, find_driver(n, self->driver, sizeof(self->driver)));
+	ASSERT_EQ(0, net_driver(n, self->driver, sizeof(self->driver)));
 	self->unbound = true;
-	ASSERT_EQ(0, bind_driver(n, self->driver, "unbind"));
+	ASSERT_EQ(0, net_unbind(n, self->driver));
 	EXPECT_EQ(0, bufinfo_attachments(n->mem.fd));
 	ASSERT_EQ(0, reg_clear(&n->ring, 0));
 	net_close(&self->tcp);
 	net_close(&self->udp);
 	uring_exit(&n->ring);
 	mem_destroy(&n->mem);
-	ASSERT_EQ(0, rebind(n, self->driver));
+	ASSERT_EQ(0, net_rebind(n, self->driver));
 	self->unbound = false;
 	EXPECT_EQ(0, bufinfo_attached(n->pci));
 }
@@ -391,7 +325,7 @@ static void *unbind_card(void *arg)
 {
 	FIXTURE_DATA(change) *self = arg;
 
-	return (void *)(long)bind_driver(&self->net, self->driver, "unbind");
+	return (void *)(long)net_unbind(&self->net, self->driver);
 }
 
 /*
@@ -410,7 +344,7 @@ TEST_F(change, unbind_while_a_registration_waits)
 	ASSERT_EQ(0, mem_create(&s.mem, MEM_BAR, SIZE));
 	ASSERT_EQ(0, uring_init(&s.ring, 8, 0));
 	ASSERT_EQ(0, reg_sparse(&s.ring, 1));
-	ASSERT_EQ(0, find_driver(n, self->driver, sizeof(self->driver)));
+	ASSERT_EQ(0, net_driver(n, self->driver, sizeof(self->driver)));
 	ns = net_ns_new();
 	ASSERT_GE(ns, 0);
 
@@ -431,7 +365,7 @@ TEST_F(change, unbind_while_a_registration_waits)
 	pthread_join(reg, NULL);
 	EXPECT_EQ(-ENODEV, s.ret);
 	EXPECT_TRUE(bufinfo_wait(s.mem.fd, 0, 5000));
-	ASSERT_EQ(0, rebind(n, self->driver));
+	ASSERT_EQ(0, net_rebind(n, self->driver));
 	self->unbound = false;
 	uring_exit(&s.ring);
 	mem_destroy(&s.mem);

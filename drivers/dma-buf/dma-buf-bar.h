@@ -1,13 +1,13 @@
-/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Test exporter: dma-bufs in a PCI memory device's BAR (CONFIG_DMABUF_BAR)
  *
  * Every ioctl is issued on /dev/dmabuf_bar; all but DMA_BUF_BAR_IOC_CREATE name
- * a dma-buf of this exporter by its fd. This is a test interface: it can change
- * with the tests that use it.
+ * a dma-buf of this exporter by its fd. This is between the exporter and the tests
+ * that come with it, tools/testing/selftests/io_uring_dmabuf: no user API.
  */
-#ifndef _UAPI_LINUX_DMA_BUF_BAR_H
-#define _UAPI_LINUX_DMA_BUF_BAR_H
+#ifndef _DMA_BUF_BAR_H
+#define _DMA_BUF_BAR_H
 
 #include <linux/ioctl.h>
 #include <linux/types.h>
@@ -19,23 +19,63 @@
  * piece follows its predecessor in physical memory. In system memory the order
  * is the same, but what the page allocator returns decides the addresses.
  */
-#define DMA_BUF_BAR_FRAGMENTED		(1U << 0)
+#define DMA_BUF_BAR_FRAGMENTED		0x0001
 /* The exporter has no ->pin, like one that can only revoke */
-#define DMA_BUF_BAR_NO_PIN		(1U << 1)
+#define DMA_BUF_BAR_NO_PIN		0x0002
 /* Start in DMA_BUF_BAR_PLACE_SYSTEM instead of DMA_BUF_BAR_PLACE_A */
-#define DMA_BUF_BAR_START_SYSTEM	(1U << 2)
+#define DMA_BUF_BAR_START_SYSTEM	0x0004
 /* The fd is O_RDONLY. POKE still works: it is not an access through the fd */
-#define DMA_BUF_BAR_RDONLY		(1U << 3)
+#define DMA_BUF_BAR_RDONLY		0x0008
+
+/*
+ * Whose part is played; none of these: amdgpu and xe, which pin, move and, here,
+ * are revoked.
+ *
+ * NVIDIA: nv_dmabuf of the discrete GPUs. No pin, never moves, never revokes. An
+ * importer with attach ops has to be peer-to-peer capable, else ENOTSUPP, the
+ * kernel's own number. Each piece is mapped by dma_map_resource(), whatever the
+ * topology is.
+ * HABANALABS: as NVIDIA, but anybody may attach; who cannot reach the memory gets
+ * EPERM when it maps.
+ * VFIO: vfio-pci. No pin, no move. Revoked at any time, so an importer has to be
+ * revocable, else EOPNOTSUPP. Without a peer-to-peer path mapping is EINVAL.
+ * TENSTORRENT: pins, and revokes all the same: refuses the same importers as VFIO.
+ */
+#define DMA_BUF_BAR_NVIDIA		0x0010
+#define DMA_BUF_BAR_HABANALABS		0x0080
+#define DMA_BUF_BAR_VFIO		0x1000
+#define DMA_BUF_BAR_TENSTORRENT		0x0200
+#define DMA_BUF_BAR_FLAVOURS		(DMA_BUF_BAR_NVIDIA | \
+					 DMA_BUF_BAR_HABANALABS | \
+					 DMA_BUF_BAR_VFIO | \
+					 DMA_BUF_BAR_TENSTORRENT)
+
+/*
+ * NVIDIA only. Pieces are not mapped: the addresses are those of the BAR, also
+ * behind an IOMMU, as from versions 580 and 595 on today's kernels.
+ */
+#define DMA_BUF_BAR_UNTRANSLATED	0x0020
+/* With UNTRANSLATED: every other piece is mapped */
+#define DMA_BUF_BAR_ALTERNATE		0x0800
+/*
+ * As if p2pdma knew no path from any device. amdgpu, xe and habanalabs clear
+ * attach->peer2peer; the first two then move the memory to the system when it is
+ * pinned or mapped, unless it is pinned where it is: pinning is EINVAL then, and
+ * mapping gives addresses that are of no use. NVIDIA refuses to attach: ENOTSUPP.
+ */
+#define DMA_BUF_BAR_UNREACHABLE		0x0040
+/* Pinned where it is, as by a device that can reach it */
+#define DMA_BUF_BAR_HELD		0x0400
 /*
  * With DMA_BUF_BAR_FRAGMENTED, in the BAR: pieces of 1, 1, 2, 4 to 128 chunks, and
  * so on from the start. The size is a multiple of 256 chunks.
  */
-#define DMA_BUF_BAR_MIXED		(1U << 16)
+#define DMA_BUF_BAR_MIXED		0x10000
 /*
  * In the BAR, every piece is mapped by itself, so that behind an IOMMU it has an
  * address of its own. NVIDIA's and habanalabs' drivers do that.
  */
-#define DMA_BUF_BAR_SEPARATE		(1U << 17)
+#define DMA_BUF_BAR_SEPARATE		0x20000
 
 /* Where the memory of a buffer is */
 #define DMA_BUF_BAR_PLACE_A		0	/* lower half of the BAR */
@@ -68,7 +108,7 @@ struct dma_buf_bar_create {
  * Invalidates all mappings, waits for all fences, copies, and fills the memory
  * left behind with 0xee. That memory stays reserved until the next move, and
  * bytes of it that change are counted as stray. Fails with EBUSY while the
- * buffer is pinned.
+ * buffer is pinned, with EOPNOTSUPP if whose part is played never moves it.
  */
 struct dma_buf_bar_move {
 	__s32 fd;
@@ -123,7 +163,8 @@ struct dma_buf_bar_io {
  * struct dma_buf_bar_fd - a switch (DMA_BUF_BAR_IOC_REVOKE, _FENCE)
  * @fd: the dma-buf
  * @arg: REVOKE: 1 invalidates all mappings and lets maps fail with ENODEV,
- *	0 lets them succeed again.
+ *	0 lets them succeed again. EBUSY: an importer that cannot be told has
+ *	attached; EOPNOTSUPP: whose part is played never does it.
  *	FENCE: 1 adds an unsignalled fence with kernel usage to the buffer (EBUSY
  *	if there is one), 0 signals it (ENOENT if there is none). It is signalled
  *	by itself after ten seconds, and when the buffer is released.
@@ -149,4 +190,4 @@ struct dma_buf_bar_fd {
 #define DMA_BUF_BAR_IOC_FENCE	_IOW(DMA_BUF_BAR_IOC_MAGIC, 0xb6, \
 				     struct dma_buf_bar_fd)
 
-#endif /* _UAPI_LINUX_DMA_BUF_BAR_H */
+#endif /* _DMA_BUF_BAR_H */
