@@ -10,7 +10,9 @@
 #include <linux/errno.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-iobuf.h>
+#include <linux/iosys-map.h>
 #include <linux/net.h>
+#include <linux/slab.h>
 #include <linux/socket.h>
 #include <linux/udp.h>
 #include <linux/io_uring.h>
@@ -24,6 +26,9 @@
 #include "rsrc.h"
 #include "regbuf.h"
 #include "dmabuf.h"
+
+/* what is copied at once from I/O memory */
+#define IO_DMABUF_BOUNCE	((size_t)SZ_64K)
 
 static struct io_dmabuf *io_notif_dmabuf(const struct io_kiocb *notif)
 {
@@ -51,8 +56,28 @@ bool io_dmabuf_may_copy(struct io_kiocb *req, unsigned int issue_flags)
 	return io_notif_dmabuf(notif)->flags & IO_REGBUF_DMABUF_COPY_OK;
 }
 
+/*
+ * Exporters return what is not for user space, and -EAGAIN, which would mean that
+ * the socket has to be polled.
+ */
+static int io_dmabuf_exporter_error(int err)
+{
+	switch (err) {
+	case -EAGAIN:
+		return -EBUSY;
+	case -ERESTARTSYS:
+	case -ERESTARTNOINTR:
+	case -ERESTARTNOHAND:
+	case -ERESTART_RESTARTBLOCK:
+		return -EINTR;
+	default:
+		/* 524, if any of those */
+		return err > -ERESTARTSYS ? err : -EOPNOTSUPP;
+	}
+}
+
 /* not at registration: it may make the exporter move the memory */
-static void *io_dmabuf_vaddr(struct io_dmabuf *idb)
+static int io_dmabuf_vmap(struct io_dmabuf *idb)
 {
 	int ret = 0;
 
@@ -62,17 +87,11 @@ static void *io_dmabuf_vaddr(struct io_dmabuf *idb)
 		if (idb->buf->dmabuf->ops->vmap)
 			ret = dma_buf_vmap_unlocked(idb->buf->dmabuf,
 						    &idb->vmap);
-		if (!ret && idb->vmap.is_iomem) {
-			/* cannot be copied from as memory is */
-			dma_buf_vunmap_unlocked(idb->buf->dmabuf, &idb->vmap);
+		if (ret)
 			iosys_map_clear(&idb->vmap);
-			ret = -EOPNOTSUPP;
-		} else if (ret) {
-			iosys_map_clear(&idb->vmap);
-		}
 	}
 	mutex_unlock(&idb->vmap_lock);
-	return ret ? ERR_PTR(ret) : idb->vmap.vaddr;
+	return ret;
 }
 
 /*
@@ -111,14 +130,116 @@ static void io_dmabuf_iter_to_kvec(struct io_async_msghdr *kmsg, void *vaddr)
 	iter->iter_type = ITER_KVEC;
 }
 
+static int io_dmabuf_send_mem(struct io_kiocb *req, struct socket *sock,
+			      struct io_async_msghdr *kmsg,
+			      unsigned int msg_flags, struct io_dmabuf *idb)
+{
+	struct dma_buf *dmabuf = idb->buf->dmabuf;
+	int ret;
+
+	if (iov_iter_is_dmabuf(&kmsg->msg.msg_iter))
+		io_dmabuf_iter_to_kvec(kmsg, idb->vmap.vaddr);
+
+	ret = dma_buf_begin_cpu_access(dmabuf, DMA_FROM_DEVICE);
+	if (ret)
+		return io_dmabuf_exporter_error(ret);
+	ret = io_send_zc_msg(req, sock, kmsg, msg_flags);
+	dma_buf_end_cpu_access(dmabuf, DMA_FROM_DEVICE);
+	return ret;
+}
+
+/* The next @len bytes of what is left of @iter */
+static int io_dmabuf_read_iomem(struct io_dmabuf *idb, const struct iov_iter *iter,
+				void *to, size_t len)
+{
+	struct dma_buf *dmabuf = idb->buf->dmabuf;
+	struct iov_iter left = *iter;
+	int ret;
+
+	ret = dma_buf_begin_cpu_access(dmabuf, DMA_FROM_DEVICE);
+	if (ret)
+		return io_dmabuf_exporter_error(ret);
+	while (len) {
+		const struct bio_vec *bv = left.bvec;
+		size_t size = min_t(size_t, bv->bv_len - left.iov_offset, len);
+
+		iosys_map_memcpy_from(to, &idb->vmap, bvec_dma_win(bv)->base +
+				      bv->bv_offset + left.iov_offset, size);
+		iov_iter_advance(&left, size);
+		to += size;
+		len -= size;
+	}
+	dma_buf_end_cpu_access(dmabuf, DMA_FROM_DEVICE);
+	return 0;
+}
+
+/*
+ * A part of the message, from @bounce. The iterator goes on naming the dma-buf, so
+ * that what was not sent is copied again.
+ */
+static int io_dmabuf_send_part(struct io_kiocb *req, struct socket *sock,
+			       struct io_async_msghdr *kmsg,
+			       unsigned int msg_flags, void *bounce, size_t len)
+{
+	struct kvec kvec = { .iov_base = bounce, .iov_len = len };
+	struct iov_iter iter = kmsg->msg.msg_iter;
+	int ret;
+
+	/* the message does not end here */
+	if (len < iter.count)
+		msg_flags = (msg_flags & ~(MSG_EOR | MSG_OOB)) | MSG_MORE;
+	iov_iter_kvec(&kmsg->msg.msg_iter, ITER_SOURCE, &kvec, 1, len);
+	ret = io_send_zc_msg(req, sock, kmsg, msg_flags);
+	kmsg->msg.msg_iter = iter;
+	if (ret > 0) {
+		iov_iter_advance(&kmsg->msg.msg_iter, ret);
+		/* was sent with the first part */
+		kmsg->msg.msg_controllen = 0;
+	}
+	return ret;
+}
+
+/* I/O memory: nobody but memcpy_fromio() can read it */
+static int io_dmabuf_send_iomem(struct io_kiocb *req, struct socket *sock,
+				struct io_async_msghdr *kmsg,
+				unsigned int msg_flags, struct io_dmabuf *idb)
+{
+	struct iov_iter *iter = &kmsg->msg.msg_iter;
+	size_t max = iov_iter_count(iter);
+	void *bounce;
+	int sent = 0;
+	int ret;
+
+	/* a datagram has to be there as a whole */
+	if (sock->type == SOCK_STREAM)
+		max = min(max, IO_DMABUF_BOUNCE);
+	else if (max > READ_ONCE(sock->sk->sk_sndbuf))
+		return -EMSGSIZE;
+	bounce = kvmalloc(max, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (!bounce)
+		return -ENOMEM;
+	do {
+		size_t len = min(iov_iter_count(iter), max);
+
+		ret = io_dmabuf_read_iomem(idb, iter, bounce, len);
+		if (!ret)
+			ret = io_dmabuf_send_part(req, sock, kmsg, msg_flags,
+						  bounce, len);
+		if (ret > 0)
+			sent += ret;
+		if (ret < (int)len)
+			break;
+	} while (iov_iter_count(iter));
+	kvfree(bounce);
+	return sent ?: ret;
+}
+
 static int io_dmabuf_send_copy(struct io_kiocb *req, struct socket *sock,
 			       struct io_async_msghdr *kmsg,
 			       unsigned int msg_flags, unsigned int issue_flags)
 {
 	struct io_kiocb *notif = io_send_zc_notif(req);
 	struct io_dmabuf *idb = io_notif_dmabuf(notif);
-	struct dma_buf *dmabuf = idb->buf->dmabuf;
-	void *vaddr;
 	int ret;
 
 	/* the exporter may have to be waited for, which a worker may do */
@@ -130,23 +251,39 @@ static int io_dmabuf_send_copy(struct io_kiocb *req, struct socket *sock,
 	if (req->flags & REQ_F_NOWAIT)
 		msg_flags |= MSG_DONTWAIT;
 
-	vaddr = io_dmabuf_vaddr(idb);
-	if (IS_ERR(vaddr))
-		return PTR_ERR(vaddr);
-	if (iov_iter_is_dmabuf(&kmsg->msg.msg_iter))
-		io_dmabuf_iter_to_kvec(kmsg, vaddr);
-
-	ret = dma_buf_begin_cpu_access(dmabuf, DMA_FROM_DEVICE);
+	ret = io_dmabuf_vmap(idb);
 	if (ret)
-		return ret;
+		return io_dmabuf_exporter_error(ret);
 	kmsg->msg.msg_ubuf = NULL;
-	ret = io_send_zc_msg(req, sock, kmsg, msg_flags & ~MSG_ZEROCOPY);
-	dma_buf_end_cpu_access(dmabuf, DMA_FROM_DEVICE);
+	msg_flags &= ~MSG_ZEROCOPY;
+	if (idb->vmap.is_iomem)
+		ret = io_dmabuf_send_iomem(req, sock, kmsg, msg_flags, idb);
+	else
+		ret = io_dmabuf_send_mem(req, sock, kmsg, msg_flags, idb);
 	if (ret > 0) {
 		WRITE_ONCE(io_notif_to_data(notif)->zc_copied, true);
 		atomic64_add(ret, &idb->copied);
 	}
 	return ret;
+}
+
+/* Is it worth a copy: what was to be sent cannot be sent as it is */
+static bool io_dmabuf_copy_helps(const struct sock *sk, int err)
+{
+	switch (err) {
+	case -EOPNOTSUPP:
+	case -ENODEV:
+	case -EBADF:
+		return true;
+	case -EMSGSIZE:
+		/* too many pieces, unless it is too long */
+		return sk_is_udp(sk);
+	case -EHOSTUNREACH:
+		/* which device's memory it would have to be is not known */
+		return sk_is_tcp(sk) && !rcu_access_pointer(sk->sk_dst_cache);
+	default:
+		return false;
+	}
 }
 
 /**
@@ -180,16 +317,17 @@ int io_dmabuf_send(struct io_kiocb *req, struct socket *sock,
 
 	copy_ok = io_notif_dmabuf(notif)->flags & IO_REGBUF_DMABUF_COPY_OK;
 	if (iov_iter_is_dmabuf(iter)) {
+		struct iov_iter all = *iter;
 		/* an error would drop what a corked datagram has so far */
 		bool corked = copy_ok && sk_is_udp(sock->sk) &&
 			      READ_ONCE(udp_sk(sock->sk)->pending);
 
 		if (!corked && net_devmem_iobuf_sk_ok(sock->sk))
 			ret = io_send_zc_msg(req, sock, kmsg, msg_flags);
-		if (ret != -EOPNOTSUPP && ret != -ENODEV && ret != -EBADF)
+		if (!copy_ok || !io_dmabuf_copy_helps(sock->sk, ret))
 			return ret;
-		if (!copy_ok)
-			return ret;
+		/* a datagram may have taken some */
+		*iter = all;
 	}
 	return io_dmabuf_send_copy(req, sock, kmsg, msg_flags, issue_flags);
 }

@@ -32,6 +32,7 @@
 #include <linux/genalloc.h>
 #include <linux/io.h>
 #include <linux/iommu.h>
+#include <linux/iosys-map.h>
 #include <linux/log2.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
@@ -62,7 +63,8 @@
 				 DMA_BUF_BAR_UNTRANSLATED | \
 				 DMA_BUF_BAR_ALTERNATE | \
 				 DMA_BUF_BAR_UNREACHABLE | DMA_BUF_BAR_HELD | \
-				 DMA_BUF_BAR_MIXED | DMA_BUF_BAR_SEPARATE)
+				 DMA_BUF_BAR_MIXED | DMA_BUF_BAR_SEPARATE | \
+				 DMA_BUF_BAR_VMAP)
 /* never move, and never take back what they have handed out */
 #define BAR_STAYS		(DMA_BUF_BAR_NVIDIA | DMA_BUF_BAR_HABANALABS)
 /* DMA_BUF_BAR_MIXED: chunks after which the sizes begin again */
@@ -938,6 +940,34 @@ static void bar_unmap(struct dma_buf_attachment *attach, struct sg_table *sgt,
 	bar_store_put(st);
 }
 
+/* As drivers for graphics map their memory; it stays where it is, as if pinned */
+static int bar_vmap(struct dma_buf *dmabuf, struct iosys_map *map)
+{
+	struct bar_buf *buf = dmabuf->priv;
+	struct bar_store *st = buf->cur;
+	int ret;
+
+	if (buf->dead || buf->revoked)
+		return -ENODEV;
+	if (st->pages || buf->chunk)
+		return -EOPNOTSUPP;
+	ret = bar_fail_map();
+	if (ret)
+		return ret;
+	iosys_map_set_vaddr_iomem(map, (void __iomem __force *)st->va);
+	buf->nr_pins++;
+	buf->nr_bar_live++;
+	return 0;
+}
+
+static void bar_vunmap(struct dma_buf *dmabuf, struct iosys_map *map)
+{
+	struct bar_buf *buf = dmabuf->priv;
+
+	buf->nr_pins--;
+	bar_buf_bar_unmapped(buf);
+}
+
 static void bar_buf_free(struct bar_buf *buf)
 {
 	bar_store_put(buf->old);
@@ -975,6 +1005,18 @@ static const struct dma_buf_ops bar_ops_no_pin = {
 	.attach		= bar_attach,
 	.map_dma_buf	= bar_map,
 	.unmap_dma_buf	= bar_unmap,
+	.release	= bar_release,
+};
+
+/* DMA_BUF_BAR_VMAP */
+static const struct dma_buf_ops bar_ops_vmap = {
+	.attach		= bar_attach,
+	.pin		= bar_pin,
+	.unpin		= bar_unpin,
+	.map_dma_buf	= bar_map,
+	.unmap_dma_buf	= bar_unmap,
+	.vmap		= bar_vmap,
+	.vunmap		= bar_vunmap,
 	.release	= bar_release,
 };
 
@@ -1123,6 +1165,8 @@ static struct dma_buf *bar_buf_create(const struct dma_buf_bar_create *c)
 	bar_store_fill(buf->cur, 0);
 
 	info.ops = no_pin ? &bar_ops_no_pin : &bar_ops;
+	if (c->flags & DMA_BUF_BAR_VMAP)
+		info.ops = &bar_ops_vmap;
 	info.size = c->size;
 	info.flags = c->flags & DMA_BUF_BAR_RDONLY ? O_RDONLY : O_RDWR;
 	info.priv = buf;
@@ -1153,6 +1197,8 @@ static bool bar_create_valid(const struct dma_buf_bar_create *c)
 		return false;
 	if (c->flags & DMA_BUF_BAR_ALTERNATE &&
 	    !(c->flags & DMA_BUF_BAR_UNTRANSLATED))
+		return false;
+	if (c->flags & DMA_BUF_BAR_NO_PIN && c->flags & DMA_BUF_BAR_VMAP)
 		return false;
 	if (!c->size || !PAGE_ALIGNED(c->size))
 		return false;
@@ -1205,7 +1251,8 @@ static struct bar_buf *bar_buf_get(int fd)
 
 	if (IS_ERR(dmabuf))
 		return ERR_CAST(dmabuf);
-	if (dmabuf->ops != &bar_ops && dmabuf->ops != &bar_ops_no_pin) {
+	if (dmabuf->ops != &bar_ops && dmabuf->ops != &bar_ops_no_pin &&
+	    dmabuf->ops != &bar_ops_vmap) {
 		dma_buf_put(dmabuf);
 		return ERR_PTR(-EINVAL);
 	}

@@ -77,6 +77,12 @@
  */
 #define DMA_BUF_BAR_SEPARATE		0x20000
 
+/*
+ * The exporter maps memory in the BAR for the CPU in the kernel, as I/O memory;
+ * not with DMA_BUF_BAR_NO_PIN
+ */
+#define DMA_BUF_BAR_VMAP		(1U << 8)
+
 /* Where the memory of a buffer is */
 #define DMA_BUF_BAR_PLACE_A		0	/* lower half of the BAR */
 #define DMA_BUF_BAR_PLACE_B		1	/* upper half of the BAR */

@@ -516,6 +516,15 @@ static unsigned int dma_iobuf_att_flags(const struct dma_iobuf_dev *idev,
 	       (idev->ops ? idev->ops->flags : 0);
 }
 
+/* A device that only reads is mapped for that, whatever the buffer allows others */
+static enum dma_data_direction dma_iobuf_att_dir(const struct dma_iobuf_dev *idev,
+						 const struct dma_iobuf *buf)
+{
+	if (!idev->ops || idev->ops->dir == DMA_BIDIRECTIONAL)
+		return buf->dir;
+	return idev->ops->dir;
+}
+
 static struct dma_iobuf_att *dma_iobuf_att_find(struct dma_iobuf_dev *idev,
 						const struct dma_iobuf *buf)
 {
@@ -523,7 +532,8 @@ static struct dma_iobuf_att *dma_iobuf_att_find(struct dma_iobuf_dev *idev,
 
 	lockdep_assert_held(&idev->lock);
 	list_for_each_entry(att, &idev->atts, dev_node)
-		if (att->dmabuf == buf->dmabuf && att->dir == buf->dir &&
+		if (att->dmabuf == buf->dmabuf &&
+		    att->dir == dma_iobuf_att_dir(idev, buf) &&
 		    att->flags == dma_iobuf_att_flags(idev, buf) &&
 		    !READ_ONCE(att->revoked) &&
 		    kref_get_unless_zero(&att->ref))
@@ -550,7 +560,7 @@ static struct dma_iobuf_att *dma_iobuf_att_alloc(struct dma_iobuf_dev *idev,
 	att->id = atomic64_inc_return(&last_id);
 	att->idev = idev;
 	att->dmabuf = buf->dmabuf;
-	att->dir = buf->dir;
+	att->dir = dma_iobuf_att_dir(idev, buf);
 	att->flags = dma_iobuf_att_flags(idev, buf);
 	return att;
 }
@@ -562,6 +572,9 @@ static struct dma_iobuf_att *dma_iobuf_att_lookup(struct dma_iobuf_dev *idev,
 	struct dma_iobuf_att *att;
 	int ret;
 
+	if (buf->dir != DMA_BIDIRECTIONAL &&
+	    buf->dir != dma_iobuf_att_dir(idev, buf))
+		return ERR_PTR(-EACCES);
 	ret = mutex_lock_killable(&idev->lock);
 	if (ret)
 		return ERR_PTR(ret);

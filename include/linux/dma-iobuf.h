@@ -48,6 +48,7 @@ struct dma_iobuf_remap;
 /**
  * struct dma_iobuf_dev_ops - for devices whose mappings cannot be waited for
  * @flags:	DMA_IOBUF_* that every attachment needs
+ * @dir:	all that the device does with memory, DMA_BIDIRECTIONAL: any
  * @map:	a mapping was made; under the reservation lock. An error ends
  *		the mapping.
  * @unmap:	the mapping is about to end; under the reservation lock. The
@@ -61,6 +62,7 @@ struct dma_iobuf_remap;
  */
 struct dma_iobuf_dev_ops {
 	unsigned int	flags;
+	enum dma_data_direction dir;
 	int		(*map)(struct dma_iobuf_att *att,
 			       const struct dma_iobuf_map *map);
 	void		(*unmap)(struct dma_iobuf_att *att);

@@ -14,7 +14,8 @@ struct net_devmem_dmabuf_binding;
 struct sk_buff;
 struct sock;
 
-#if defined(CONFIG_NET_DEVMEM)
+/* without TCP and UDP there is nothing to send by */
+#if defined(CONFIG_NET_DEVMEM) && defined(CONFIG_INET)
 bool net_devmem_iobuf_sk_ok(const struct sock *sk);
 int net_devmem_iobuf_targets(struct sock *sk, struct dma_iobuf_targets *set);
 struct net_devmem_dmabuf_binding *
@@ -24,6 +25,7 @@ net_devmem_iobuf_get(const struct iov_iter *from, struct sock *sk);
 int net_devmem_iobuf_fill_skb(struct sk_buff *skb, struct iov_iter *from,
 			      size_t length,
 			      struct net_devmem_dmabuf_binding *binding);
+void net_devmem_iobuf_dropped(const struct sk_buff *skb);
 #else
 static inline bool net_devmem_iobuf_sk_ok(const struct sock *sk)
 {
@@ -54,6 +56,10 @@ net_devmem_iobuf_fill_skb(struct sk_buff *skb, struct iov_iter *from,
 			  struct net_devmem_dmabuf_binding *binding)
 {
 	return -EOPNOTSUPP;
+}
+
+static inline void net_devmem_iobuf_dropped(const struct sk_buff *skb)
+{
 }
 #endif
 

@@ -23,11 +23,15 @@
 #include <net/devmem_iobuf.h>
 #include <net/dst.h>
 #include <net/inet_connection_sock.h>
+#include <net/inet_sock.h>
+#include <net/ipv6.h>
+#include <net/l3mdev.h>
 #include <net/netdev_lock.h>
 #include <net/netdev_queues.h>
 #include <net/netdev_rx_queue.h>
 #include <net/netmem.h>
 #include <net/page_pool/helpers.h>
+#include <net/route.h>
 #include <net/sock.h>
 #include <net/tcp.h>
 #include <net/udp.h>
@@ -37,7 +41,7 @@
 
 /**
  * struct net_iobuf_dev - a network device that dma-bufs are registered for
- * @list:	in net_iobuf_devs
+ * @list:	in net_iobuf_devs, or empty: @dev is gone
  * @idev:	what attachments belong to
  * @dev:	device that does the DMA
  * @vdev:	device without DMA of its own on top of it that routes name, or
@@ -46,8 +50,9 @@
  * @tracker:	of the reference to @dev that @unregister_work has
  * @unregister_work: ends all attachments
  *
- * Freed with the last attachment to @idev. @dev and @vdev are valid while it is
- * on the list.
+ * The list holds no reference to @idev: it ends with the last attachment, so that
+ * devices that come and go leave nothing behind. @dev and @vdev are valid while
+ * this is on the list.
  */
 struct net_iobuf_dev {
 	struct list_head	list;
@@ -66,6 +71,7 @@ struct net_iobuf_dev {
  * @att:	the attachment
  * @granule:	bytes that a net_iov stands for; 0: that differs, see @end
  * @shift:	log2 of @granule
+ * @max_seg:	bytes that a descriptor of the device can name, and a frag has
  * @nr:		entries in @niov
  * @end:	where the bytes of each net_iov end in the dma-buf, in
  *		DMA_IOBUF_PAGE_SIZE; NULL unless @granule is 0
@@ -76,6 +82,7 @@ struct net_iobuf {
 	struct dmabuf_genpool_chunk_owner owner;
 	struct dma_iobuf_att	*att;
 	u64			granule;
+	unsigned int		max_seg;
 	unsigned int		shift;
 	unsigned int		nr;
 	u32			*end;
@@ -84,7 +91,8 @@ struct net_iobuf {
 
 /*
  * Some devices take 16 descriptors for a packet that they do not segment, two of
- * which its header may need. More could not be linearized.
+ * which its header may need. More could not be linearized. No device can be asked:
+ * struct net_device has limits for what is segmented only.
  */
 #define NET_IOBUF_MAX_FRAGS	min(MAX_SKB_FRAGS, 14)
 
@@ -160,6 +168,14 @@ static void net_iobuf_fill(struct net_iobuf *nb,
 	}
 }
 
+/* Who sets no limit has one of 64 KiB, which is 0 in a length of 16 bits */
+static unsigned int net_iobuf_max_seg(struct device *dev)
+{
+	unsigned int max = dma_get_max_seg_size(dev);
+
+	return max == SZ_64K ? SZ_64K - DMA_IOBUF_PAGE_SIZE : max;
+}
+
 static int net_iobuf_map(struct dma_iobuf_att *att,
 			 const struct dma_iobuf_map *map)
 {
@@ -171,8 +187,6 @@ static int net_iobuf_map(struct dma_iobuf_att *att,
 	size_t bytes;
 	int ret;
 
-	if (att->dir == DMA_FROM_DEVICE)
-		return -EACCES;
 	/* was revoked: what is queued still refers to the old addresses */
 	if (att->priv)
 		return -ENODEV;
@@ -184,23 +198,18 @@ static int net_iobuf_map(struct dma_iobuf_att *att,
 	nb = kvzalloc(bytes, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!nb)
 		return -ENOMEM;
-	ret = percpu_ref_init(&nb->binding.ref, net_iobuf_release_ref, 0,
-			      GFP_KERNEL);
+	ret = net_devmem_binding_init(&nb->binding, ndev->dev, att->dmabuf,
+				      att->dir, shift, net_iobuf_release_ref);
 	if (ret) {
 		kvfree(nb);
 		return ret;
 	}
 
-	mutex_init(&nb->binding.lock);
-	xa_init_flags(&nb->binding.bound_rxqs, XA_FLAGS_ALLOC);
-	nb->binding.dev = ndev->dev;
-	nb->binding.dmabuf = att->dmabuf;
-	nb->binding.direction = DMA_TO_DEVICE;
-	nb->binding.niov_shift = shift;
 	nb->owner.binding = &nb->binding;
 	nb->owner.area.niovs = nb->niov;
 	nb->owner.area.num_niovs = nr;
 	nb->att = att;
+	nb->max_seg = net_iobuf_max_seg(att->idev->dev);
 	nb->shift = shift;
 	nb->nr = nr;
 	if (map->granule)
@@ -241,11 +250,17 @@ static void net_iobuf_release(struct dma_iobuf_att *att)
 
 static void net_iobuf_dev_free(struct dma_iobuf_dev *idev)
 {
-	kfree(idev->priv);
+	struct net_iobuf_dev *ndev = idev->priv;
+
+	mutex_lock(&net_iobuf_lock);
+	list_del(&ndev->list);
+	mutex_unlock(&net_iobuf_lock);
+	kfree(ndev);
 }
 
 static const struct dma_iobuf_dev_ops net_iobuf_dev_ops = {
 	.flags		= DMA_IOBUF_PIN,
+	.dir		= DMA_TO_DEVICE,
 	.map		= net_iobuf_map,
 	.unmap		= net_iobuf_unmap,
 	.release	= net_iobuf_release,
@@ -277,6 +292,7 @@ static struct net_device *net_iobuf_phys_dev(struct net_device *dev)
 	return NULL;
 }
 
+/* with a reference */
 static struct dma_iobuf_dev *net_iobuf_dev_get(struct net_device *dev,
 					       struct net_device *vdev)
 {
@@ -286,7 +302,8 @@ static struct dma_iobuf_dev *net_iobuf_dev_get(struct net_device *dev,
 	lockdep_assert_held(&net_iobuf_lock);
 	list_for_each_entry(ndev, &net_iobuf_devs, list)
 		if (ndev->dev == dev && ndev->vdev == vdev &&
-		    ndev->virt == !!vdev)
+		    ndev->virt == !!vdev &&
+		    kref_get_unless_zero(&ndev->idev->ref))
 			return ndev->idev;
 
 	dma_dev = netdev_queue_get_dma_dev(dev, 0, NETDEV_QUEUE_TYPE_TX);
@@ -331,10 +348,12 @@ static int net_iobuf_add_dev(struct net_device *dev,
 		goto unlock_phys;
 	mutex_lock(&net_iobuf_lock);
 	idev = net_iobuf_dev_get(phys, phys != dev ? dev : NULL);
-	ret = PTR_ERR_OR_ZERO(idev);
-	if (!ret)
-		ret = dma_iobuf_targets_add(set, idev);
 	mutex_unlock(&net_iobuf_lock);
+	ret = PTR_ERR_OR_ZERO(idev);
+	if (!ret) {
+		ret = dma_iobuf_targets_add(set, idev);
+		dma_iobuf_dev_put(idev);
+	}
 unlock_phys:
 	if (phys != dev)
 		netdev_unlock(phys);
@@ -343,21 +362,70 @@ unlock:
 	return ret;
 }
 
+/*
+ * The route to where an IPv4 socket is connected, for udp_sendmsg() looks it up
+ * only when it sends. A datagram without options is assumed.
+ */
+static struct dst_entry *net_iobuf_udp4_dst(struct sock *sk)
+{
+	const struct inet_sock *inet = inet_sk(sk);
+	struct flowi4 fl4;
+	struct rtable *rt;
+
+	inet_sk_init_flowi4(inet, &fl4);
+	if (ipv4_is_multicast(fl4.daddr)) {
+		if (!fl4.flowi4_oif ||
+		    netif_index_is_l3_master(sock_net(sk), fl4.flowi4_oif))
+			fl4.flowi4_oif = READ_ONCE(inet->mc_index);
+		if (!fl4.saddr)
+			fl4.saddr = READ_ONCE(inet->mc_addr);
+	} else if (!fl4.flowi4_oif) {
+		fl4.flowi4_oif = READ_ONCE(inet->uc_index);
+	}
+	rt = ip_route_output_flow(sock_net(sk), &fl4, sk);
+	return IS_ERR(rt) ? NULL : &rt->dst;
+}
+
+/* Options that have to do with routes make a socket forget the one it had */
+static struct dst_entry *net_iobuf_udp_dst(struct sock *sk)
+{
+	/* what is corked leaves by its own */
+	if (READ_ONCE(udp_sk(sk)->pending))
+		return dst_clone(inet_sk(sk)->cork.base.dst);
+	if (sk->sk_state != TCP_ESTABLISHED || __sk_dst_get(sk))
+		return NULL;
+#if IS_ENABLED(CONFIG_IPV6)
+	if (sk->sk_family == AF_INET6 && !ipv6_addr_v4mapped(&sk->sk_v6_daddr)) {
+		ip6_datagram_dst_update(sk, false);
+		return NULL;
+	}
+#endif
+	return net_iobuf_udp4_dst(sk);
+}
+
+/* the route that a socket leaves by, with a reference; NULL if there is none */
+static struct dst_entry *net_iobuf_sk_dst(struct sock *sk)
+{
+	struct dst_entry *dst = NULL;
+
+	lock_sock(sk);
+	if (!sk_is_tcp(sk))
+		dst = net_iobuf_udp_dst(sk);
+	else if (!((1 << sk->sk_state) & (TCPF_CLOSE | TCPF_LISTEN)))
+		inet_csk(sk)->icsk_af_ops->rebuild_header(sk);
+	/* ->release_cb() of UDP looks one up that is no longer valid */
+	release_sock(sk);
+	return dst ?: sk_dst_get(sk);
+}
+
 /* the device that a socket leaves by, with a reference */
 static struct net_device *net_iobuf_sk_dev(struct sock *sk,
 					   netdevice_tracker *tracker)
 {
+	struct dst_entry *dst = net_iobuf_sk_dst(sk);
 	struct net_device *dev = NULL;
-	struct dst_entry *dst;
 	int ifindex;
 
-	/* a route that is no longer valid is looked up again, see below for UDP */
-	lock_sock(sk);
-	if (sk_is_tcp(sk) && !((1 << sk->sk_state) & (TCPF_CLOSE | TCPF_LISTEN)))
-		inet_csk(sk)->icsk_af_ops->rebuild_header(sk);
-	/* ->release_cb() of UDP does it */
-	release_sock(sk);
-	dst = sk_dst_get(sk);
 	if (dst) {
 		rcu_read_lock();
 		dev = dst_dev_rcu(dst);
@@ -394,7 +462,8 @@ bool net_devmem_iobuf_sk_ok(const struct sock *sk)
  *
  * Context: process context, sleeps.
  * Return: 0; -EOPNOTSUPP if the socket, or its device, cannot send what has no
- * page; -ENOTCONN if the device is not known; -ENODEV if it is going away.
+ * page; -ENOTCONN if the device is not known: the socket is neither connected nor
+ * bound to one, or there is no route now; -ENODEV if it is going away.
  */
 int net_devmem_iobuf_targets(struct sock *sk, struct dma_iobuf_targets *set)
 {
@@ -427,31 +496,46 @@ static void net_iobuf_unregister_work(struct work_struct *work)
 	netdev_put(dev, &tracker);
 }
 
+/* one that is mapped for @dev, off the list and with a reference; NULL: no more */
+static struct dma_iobuf_dev *net_iobuf_dev_pop(const struct net_device *dev)
+{
+	struct net_iobuf_dev *ndev, *tmp;
+
+	guard(mutex)(&net_iobuf_lock);
+
+	list_for_each_entry_safe(ndev, tmp, &net_iobuf_devs, list) {
+		/* what it sent may be in the rings of @ndev->dev: only no more */
+		if (ndev->vdev == dev || ndev->dev == dev)
+			WRITE_ONCE(ndev->vdev, NULL);
+		if (ndev->dev != dev)
+			continue;
+		/* else the last attachment is gone, and soon it is, too */
+		list_del_init(&ndev->list);
+		if (kref_get_unless_zero(&ndev->idev->ref))
+			return ndev->idev;
+	}
+	return NULL;
+}
+
 static int net_iobuf_netdev_event(struct notifier_block *nb,
 				  unsigned long event, void *ptr)
 {
 	struct net_device *dev = netdev_notifier_info_to_dev(ptr);
-	struct net_iobuf_dev *ndev, *tmp;
+	struct net_iobuf_dev *ndev;
+	struct dma_iobuf_dev *idev;
 
 	/* a move to another netns looks the same, but the device stays */
 	if (event != NETDEV_UNREGISTER ||
 	    dev->reg_state != NETREG_UNREGISTERING)
 		return NOTIFY_DONE;
 
-	mutex_lock(&net_iobuf_lock);
-	list_for_each_entry_safe(ndev, tmp, &net_iobuf_devs, list) {
-		/* what it sent may be in the rings of @ndev->dev: only no more */
-		if (ndev->vdev == dev)
-			WRITE_ONCE(ndev->vdev, NULL);
-		if (ndev->dev != dev)
-			continue;
-		list_del(&ndev->list);
+	while ((idev = net_iobuf_dev_pop(dev))) {
+		ndev = idev->priv;
 		/* its driver waits for this reference once RTNL is released */
 		netdev_hold(dev, &ndev->tracker, GFP_KERNEL);
 		INIT_WORK(&ndev->unregister_work, net_iobuf_unregister_work);
 		queue_work(system_dfl_wq, &ndev->unregister_work);
 	}
-	mutex_unlock(&net_iobuf_lock);
 	return NOTIFY_DONE;
 }
 
@@ -468,15 +552,12 @@ subsys_initcall(net_iobuf_init);
 /* ---- sending ---- */
 
 /*
- * The route's own device is asked, not the socket: TCP sockets pretend to have
- * SG, and what cannot be read can neither be linearized nor checksummed later.
+ * The device is asked, not the socket: TCP sockets pretend to have SG, and what
+ * cannot be read can neither be linearized nor checksummed later.
  */
-static int net_iobuf_check_dst(const struct dst_entry *dst,
-			       const struct net_device *dev,
-			       const struct net_device *phys)
+static int net_iobuf_check_dev(const struct net_device *dev,
+			       const struct net_device *phys, __be16 proto)
 {
-	__be16 proto = dst->ops->family == AF_INET6 ? htons(ETH_P_IPV6) :
-						      htons(ETH_P_IP);
 	netdev_features_t features = READ_ONCE(dev->features);
 
 	if (!phys)
@@ -486,9 +567,21 @@ static int net_iobuf_check_dst(const struct dst_entry *dst,
 	features = READ_ONCE(phys->features);
 	if (!(features & NETIF_F_SG) || !can_checksum_protocol(features, proto))
 		return -EOPNOTSUPP;
-	if (dst_xfrm(dst))
+	/* a VRF may send the packet through its own device first */
+	return netif_is_l3_slave(dev) ? -EOPNOTSUPP : 0;
+}
+
+static int net_iobuf_check_dst(const struct dst_entry *dst,
+			       const struct net_device *dev,
+			       const struct net_device *phys)
+{
+	__be16 proto = dst->ops->family == AF_INET6 ? htons(ETH_P_IPV6) :
+						      htons(ETH_P_IP);
+
+	/* what encrypts or encapsulates reads, or takes another route */
+	if (dst_xfrm(dst) || dst->lwtstate)
 		return -EOPNOTSUPP;
-	return 0;
+	return net_iobuf_check_dev(dev, phys, proto);
 }
 
 /* does a route by @dev end at the device that @nb is mapped for */
@@ -556,12 +649,67 @@ net_devmem_iobuf_find(const struct iov_iter *from, const struct dst_entry *dst)
 	return IS_ERR(nb) ? ERR_CAST(nb) : &nb->binding;
 }
 
+/* the device that routes have to name for @nb; NULL if it is gone */
+static const struct net_device *net_iobuf_route_dev(const struct net_iobuf *nb)
+{
+	const struct net_iobuf_dev *ndev = nb->att->idev->priv;
+
+	return ndev->virt ? READ_ONCE(ndev->vdev) : READ_ONCE(nb->binding.dev);
+}
+
+static __be16 net_iobuf_sk_protocol(const struct sock *sk)
+{
+	return sk->sk_family == AF_INET6 &&
+	       !ipv6_addr_v4mapped(&sk->sk_v6_daddr) ? htons(ETH_P_IPV6) :
+						       htons(ETH_P_IP);
+}
+
+/*
+ * TCP queues also while there is no route. What it queues has to be for a device:
+ * it is the one that @buf has in this netns, if there are no others to choose from.
+ */
+static struct net_devmem_dmabuf_binding *
+net_iobuf_without_route(const struct dma_iobuf *buf, const struct sock *sk)
+{
+	unsigned int i, nr = dma_iobuf_nr_att(buf);
+	struct net_iobuf *found = NULL;
+	int ret = -EHOSTUNREACH;
+
+	guard(rcu)();
+
+	for (i = 0; i < nr; i++) {
+		const struct dma_iobuf_att *att = rcu_dereference(buf->att[i]);
+		const struct net_device *dev;
+		struct net_iobuf *nb;
+
+		if (att->idev->ops != &net_iobuf_dev_ops)
+			continue;
+		/* pairs with net_iobuf_map() */
+		nb = smp_load_acquire(&att->priv);
+		dev = nb ? net_iobuf_route_dev(nb) : NULL;
+		if (!dev || !net_eq(dev_net(dev), sock_net(sk)))
+			continue;
+		if (found)
+			return ERR_PTR(-EHOSTUNREACH);
+		found = nb;
+		ret = net_iobuf_check_dev(dev, READ_ONCE(nb->binding.dev),
+					  net_iobuf_sk_protocol(sk));
+	}
+	if (ret)
+		return ERR_PTR(ret);
+	this_cpu_inc(*found->att->hits);
+	return &found->binding;
+}
+
 /**
  * net_devmem_iobuf_get - the binding for a connected TCP socket
  * @from:	the data, of type ITER_DMABUF
  * @sk:		the socket, locked and connected
  *
- * Return: as net_devmem_iobuf_find(), but with a reference.
+ * Without a route it is that of the only device of the buffer.
+ *
+ * Return: as net_devmem_iobuf_find(), but with a reference; or
+ * ERR_PTR(-EHOSTUNREACH): there is no route, and not just one device.
  */
 struct net_devmem_dmabuf_binding *
 net_devmem_iobuf_get(const struct iov_iter *from, struct sock *sk)
@@ -570,22 +718,24 @@ net_devmem_iobuf_get(const struct iov_iter *from, struct sock *sk)
 	struct dst_entry *dst;
 
 	/* does nothing as long as the route is valid */
-	if (inet_csk(sk)->icsk_af_ops->rebuild_header(sk))
-		return ERR_PTR(-EHOSTUNREACH);
+	inet_csk(sk)->icsk_af_ops->rebuild_header(sk);
 	dst = __sk_dst_get(sk);
-	if (!dst)
-		return ERR_PTR(-ENODEV);
 	/* another device may take the place of one that is gone */
 	guard(rcu)();
-	binding = net_devmem_iobuf_find(from, dst);
+	if (dst)
+		binding = net_devmem_iobuf_find(from, dst);
+	else
+		binding = net_iobuf_without_route(bvec_dma_win(from->bvec)->buf,
+						  sk);
 	if (!IS_ERR(binding) && !net_devmem_dmabuf_binding_get(binding))
 		return ERR_PTR(-ENODEV);
 	return binding;
 }
 
 /* other than skb_can_coalesce(), also with zerocopy: a frag holds the binding */
-static bool net_iobuf_can_coalesce(const struct sk_buff *skb, int i,
-				   struct net_iov *niov, u32 in)
+static bool net_iobuf_can_coalesce(const struct net_iobuf *nb,
+				   const struct sk_buff *skb, int i,
+				   struct net_iov *niov, u32 in, size_t size)
 {
 	const skb_frag_t *frag;
 
@@ -593,7 +743,8 @@ static bool net_iobuf_can_coalesce(const struct sk_buff *skb, int i,
 		return false;
 	frag = &skb_shinfo(skb)->frags[i - 1];
 	return skb_frag_netmem(frag) == net_iov_to_netmem(niov) &&
-	       skb_frag_off(frag) + skb_frag_size(frag) == in;
+	       skb_frag_off(frag) + skb_frag_size(frag) == in &&
+	       skb_frag_size(frag) + size <= nb->max_seg;
 }
 
 static bool net_iobuf_can_append(const struct sk_buff *skb,
@@ -660,12 +811,13 @@ static noinline struct net_iov *net_iobuf_find(struct net_iobuf *nb, u64 off,
 	return &nb->niov[idx];
 }
 
-/* the net_iov at an offset, and how many bytes are contiguous from there */
+/* the net_iov at an offset, and how many bytes a frag can have from there */
 static struct net_iov *net_iobuf_at(struct net_iobuf *nb, u64 off, size_t max,
 				    u32 *in, size_t *len)
 {
 	u64 at = off & (nb->granule - 1);
 
+	max = min_t(size_t, max, nb->max_seg);
 	/* as in dma_iobuf_map_addr() */
 	if (unlikely(at + max > nb->granule))
 		return net_iobuf_find(nb, off, max, in, len);
@@ -693,7 +845,8 @@ static bool net_iobuf_is_of(const struct net_iobuf *nb,
  * @length:	bytes wanted
  * @binding:	what net_devmem_iobuf_find() returned for @from
  *
- * A frag is as long as the memory is contiguous for the device.
+ * A frag is as long as the memory is contiguous for the device, and as one of its
+ * descriptors takes.
  *
  * Return: 0; -EMSGSIZE if @skb has no room for all of it, or contains other
  * memory already; -ENODEV if the device is gone.
@@ -724,7 +877,7 @@ int net_devmem_iobuf_fill_skb(struct sk_buff *skb, struct iov_iter *from,
 		size = min3(bv->bv_len - from->iov_offset, from->count, length);
 		niov = net_iobuf_at(nb, bvec_dma_win(bv)->base + bv->bv_offset +
 				    from->iov_offset, size, &in, &size);
-		if (net_iobuf_can_coalesce(skb, i, niov, in)) {
+		if (net_iobuf_can_coalesce(nb, skb, i, niov, in, size)) {
 			skb_coalesce_rx_frag(skb, i - 1, size,
 					     PAGE_ALIGN(size));
 		} else {
@@ -739,4 +892,40 @@ int net_devmem_iobuf_fill_skb(struct sk_buff *skb, struct iov_iter *from,
 		length -= size;
 	}
 	return 0;
+}
+
+/* RFC 1122, 4.2.3.5: who sends is to be told when R1 is reached */
+static bool net_iobuf_sk_tell(const struct sock *sk)
+{
+	if (!sk_is_tcp(sk))
+		return true;
+	return READ_ONCE(inet_csk(sk)->icsk_retransmits) >=
+	       READ_ONCE(sock_net(sk)->ipv4.sysctl_tcp_retries1);
+}
+
+/**
+ * net_devmem_iobuf_dropped - a packet is not sent because nobody can read it
+ * @skb:	the packet, or any other one; not freed
+ *
+ * The route that was good when it was queued is another one now, be it by a new
+ * route, NAT or a redirection, or its device was set up differently. The sender has
+ * no other way to know than an error of its socket, as for an ICMP message.
+ *
+ * A datagram is lost, so that this is at once. TCP sends again, for the route may
+ * come back: it gets a soft error, which is what the connection ends with when it
+ * times out, and a real one once tcp_retries1 attempts have failed.
+ *
+ * Context: any but hardirq; the socket may be locked.
+ */
+void net_devmem_iobuf_dropped(const struct sk_buff *skb)
+{
+	struct sock *sk = skb->sk;
+
+	if (skb_frags_readable(skb) || !sk || !sk_fullsock(sk))
+		return;
+	WRITE_ONCE(sk->sk_err_soft, EHOSTUNREACH);
+	if (!net_iobuf_sk_tell(sk))
+		return;
+	WRITE_ONCE(sk->sk_err, EHOSTUNREACH);
+	sk_error_report(sk);
 }

@@ -275,6 +275,17 @@ static void xmit_frag_list(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, may_xmit(skb, t->dev));
 }
 
+/* Mapped for the device, but not to be read by it */
+static void xmit_received(struct kunit *test)
+{
+	struct netmem_test *t = test->priv;
+	struct sk_buff *skb = skb_new(test);
+
+	t->own->binding.direction = DMA_FROM_DEVICE;
+	skb_add_iov(skb, t->own);
+	KUNIT_EXPECT_FALSE(test, may_xmit(skb, t->dev));
+}
+
 /* The device of the binding was unregistered */
 static void xmit_unbound(struct kunit *test)
 {
@@ -440,6 +451,7 @@ static struct kunit_case netmem_cases[] = {
 	KUNIT_CASE(xmit_uring),
 	KUNIT_CASE(xmit_own_then_uring),
 	KUNIT_CASE(xmit_frag_list),
+	KUNIT_CASE(xmit_received),
 	KUNIT_CASE(xmit_unbound),
 	KUNIT_CASE(xmit_modes),
 	/* A kernel with the bugs oopses in these, so they come last */

@@ -48,6 +48,9 @@ static int nsim_frag_read(struct device *dma_dev, const skb_frag_t *frag,
 	u32 p_off, p_len, copied;
 	struct page *p;
 
+	/* The length does not fit into a descriptor */
+	if (skb_frag_size(frag) > dma_get_max_seg_size(dma_dev))
+		return -EMSGSIZE;
 	if (skb_frag_is_net_iov(frag))
 		return nsim_dma_read(dma_dev, skb_frag_dma_map(dma_dev, frag),
 				     to, skb_frag_size(frag));
@@ -84,7 +87,7 @@ static int nsim_skb_read(struct device *dma_dev, const struct sk_buff *skb,
  * @dma_dev: the device that the net_iovs were mapped for
  *
  * Return: @skb if it has no net_iovs, else a linear copy of it; %NULL if there
- * is no memory for one or net_iovs are not in system memory.
+ * is no memory for one, frags are too long or net_iovs are not in system memory.
  */
 struct sk_buff *nsim_netmem_tx(struct sk_buff *skb, struct device *dma_dev)
 {

@@ -315,7 +315,7 @@ int net_netem(struct netrig *n, enum net_side side, const char *args)
 	char text[256];
 	int ret;
 
-	snprintf(text, sizeof(text), "qdisc add dev %s root netem %s\n",
+	snprintf(text, sizeof(text), "qdisc replace dev %s root netem %s\n",
 		 n->dev[side], args);
 	ret = ip_batch(n->ns[side], "tc", text);
 	n->netem[side] = !ret;
@@ -638,8 +638,14 @@ int net_socket(const struct netrig *n, enum net_side side, int family, int type,
 	sk = socket(family, type | SOCK_CLOEXEC, protocol);
 	sk = sk < 0 ? -errno : sk;
 	ns_enter(n->home);
-	if (sk >= 0)
-		net_timeouts(sk);
+	if (sk < 0)
+		return sk;
+	net_timeouts(sk);
+	/*
+	 * TCP tries again within a second of what a test waits for, so that there is
+	 * no backoff to be patient with. Other protocols do not know the option.
+	 */
+	net_set(sk, IPPROTO_TCP, TCP_RTO_MAX_MS, 1000);
 	return sk;
 }
 

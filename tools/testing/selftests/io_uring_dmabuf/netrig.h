@@ -84,7 +84,7 @@ int net_link(struct netrig *n, enum net_side side, bool up);
 int net_mtu(struct netrig *n, enum net_side side, unsigned int mtu);
 /* A feature of the card: ETHTOOL_SSG, _STXCSUM, _STSO, _SGSO */
 int net_feature(struct netrig *n, __u32 command, bool on);
-/* netem on what leaves by @side; ends with the rig */
+/* netem on what leaves by @side, or other netem; ends with the rig */
 int net_netem(struct netrig *n, enum net_side side, const char *args);
 /* Lines for ip -batch, in the netns @ns */
 int net_ip(int ns, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -25,6 +25,7 @@
 #define SEED		NET_SEED
 #define NET		9
 #define LEN		20000
+#define NETKITS		6
 #define PHYS		"netdevsim7301"
 
 /* --- netlink: a netkit, and the lease --- */
@@ -508,6 +509,99 @@ TEST_F(netkit, removed_while_sending)
 	EXPECT_EQ(0, reg_clear(&n->ring, 0));
 	EXPECT_TRUE(bufinfo_wait(n->mem.fd, 0, net_patience()));
 	EXPECT_EQ(0, bufinfo_attached(PHYS));
+}
+
+/* --- devices that come and go --- */
+
+/* What is made for a device, and freed again */
+static int count_devices(struct counter *made, struct counter *freed)
+{
+	int ret = counter_open(made, "idev_made") ?:
+		  counter_open(freed, "idev_freed");
+
+	if (ret)
+		return ret;
+	ret = counter_add(made, "kmem/kmalloc",
+			  "call_site.function == dma_iobuf_dev_create");
+	return ret ?: counter_add(freed, "kmem/kfree",
+				  "call_site.function == net_iobuf_dev_free");
+}
+
+/* Another netkit, as good as the one that goes */
+static int netkit_again(const struct netrig *n, const struct nsim *s)
+{
+	int ret = net_ip(s->ns[TX], "link del nk73\n") ?:
+		  netkit_new(s->ns[TX], n->ns[NET_CARD]);
+
+	return ret ?: host_up(n, s) ?: container_up(n);
+}
+
+/* Nothing is left, be the slot cleared before the netkit goes or after */
+TEST_F(netkit, many_netkits)
+{
+	struct netrig *n = &self->net;
+	struct counter made, freed;
+	double end;
+
+	ASSERT_EQ(0, count_devices(&made, &freed));
+	for (int i = 0; i < NETKITS; i++) {
+		LEASE_AND_REGISTER();
+		EXPECT_EQ(0, net_works(n, 0, &self->pair));
+		ASSERT_EQ(0, net_idle(n));
+		if (i & 1) {
+			ASSERT_EQ(0, reg_clear(&n->ring, 0));
+			ASSERT_TRUE(bufinfo_wait(n->mem.fd, 0, net_patience()));
+		}
+		ASSERT_EQ(0, netkit_again(n, &self->nsim));
+		if (!(i & 1))
+			ASSERT_EQ(0, reg_clear(&n->ring, 0));
+		ASSERT_EQ(0, net_mark(&self->pair));
+	}
+	end = lab_now() + net_patience() / 1000.0;
+	while (counter_read(&freed) < counter_read(&made) && lab_now() < end)
+		lab_sleep_ms(20);
+	EXPECT_EQ(NETKITS, counter_read(&made));
+	EXPECT_EQ(NETKITS, counter_read(&freed));
+	counter_close(&made);
+	counter_close(&freed);
+}
+
+/* --- what a descriptor takes --- */
+
+#define MAX_SEGMENT	"/sys/kernel/debug/netdevsim/netdevsim7301/max_segment_size"
+
+/* Memory that is contiguous is cut for a device with small descriptors */
+TEST_F(netkit, small_descriptors)
+{
+	static const char *const max[] = { "4096", "16384", "65536" };
+	struct piece p = { SEED, 3, variant->tcp ? SIZE - 3 : 1400 };
+	struct netrig *n = &self->net;
+	struct receiver r;
+	struct mem mem;
+
+	LEASE();
+	ASSERT_EQ(0, mem_create(&mem, MEM_CMA, SIZE));
+	ASSERT_EQ(0, mem_fill(&mem, 0, 0, SIZE, SEED));
+	for (unsigned int i = 0; i < ARRAY_SIZE(max); i++) {
+		ASSERT_EQ(0, file_write(MAX_SEGMENT, max[i]));
+		ASSERT_EQ(0, net_reg(n, 0, mem.fd, self->pair.tx, 0));
+		if (variant->tcp) {
+			ASSERT_EQ(0, receiver_start(&r, self->pair.rx, &p, 1));
+			EXPECT_EQ(0, net_send_all(n, self->pair.tx, 0, p.pos,
+						  p.len, 0));
+			ASSERT_EQ(0, receiver_join(&r));
+		} else {
+			EXPECT_EQ(p.len, net_send(n, self->pair.tx, 0, p.pos,
+						  p.len, 0));
+			ASSERT_EQ(0, net_recv_datagram(self->pair.rx, &p, 1));
+		}
+		ASSERT_EQ(0, net_idle(n));
+		ASSERT_EQ(0, reg_clear(&n->ring, 0));
+		/* the next registration is to see the next limit */
+		ASSERT_TRUE(bufinfo_wait(mem.fd, 0, net_patience()));
+	}
+	EXPECT_EQ(0, n->copied);
+	mem_destroy(&mem);
 }
 
 TEST_HARNESS_MAIN
