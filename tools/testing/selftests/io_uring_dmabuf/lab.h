@@ -20,6 +20,8 @@
  * LAB_IOMMU			strict, lazy or off
  * LAB_TOPO			switch or bridge
  * LAB_KERNEL			plain, debug or stock
+ * LAB_MAX_COMMAND		bytes, of LAB_NVME_MAIN: what the lab gave it (tests ask it,
+ *				by lab_max_command())
  * LAB_NET_E1000E		network interface that tests may set up as they like;
  *				also LAB_NET_VMXNET3 and LAB_NET_IGB
  * LAB_NET_E1000E_PEER		the one at the other end of its cable, and so on
@@ -33,6 +35,8 @@ unsigned int lab_scale(unsigned int plain, unsigned int debug);
 /* O_DIRECT, read-write; -errno */
 int lab_open(const char *path);
 int lab_open_part(const char *disk, unsigned int part);
+/* Bytes of the largest command that an NVMe drive takes, by its own word; -errno */
+int lab_max_command(int disk);
 
 double lab_now(void);				/* seconds, monotonic */
 void lab_sleep_ms(unsigned int ms);
