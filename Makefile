@@ -29,7 +29,7 @@ help:
 #- make demo      from an empty Debian machine (as root) to data moving between an NVMe
 #-                drive and a dma-buf, and a report of what it cost
 #- make test      every test, on the plain and on the debug kernel
-#-                  TESTS='glob'  KERNEL=plain|debug  IOMMU=..  TOPO=..   only these
+#-                  TESTS='glob...'  KERNEL=plain|debug  IOMMU=..  TOPO=..   only these
 #-                  LAB_BOOTS=n   guests at a time, by default 2 if there is room for them
 #- make run CMD='program arguments'   run a program of this machine in the guest
 #-                  IOMMU=strict|lazy|off  KERNEL=plain|debug|stock  TOPO=switch|bridge|net
