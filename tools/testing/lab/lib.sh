@@ -19,6 +19,10 @@ lock() {
 	sed -n "s/^$1=//p" "$TOP/kernel.lock"
 }
 
+# turns N: how long N processors of a guest take this machine at most, in units of what
+# as many as it has take: they have to take turns.
+turns() { printf '%d' $((($1 + $(nproc) - 1) / $(nproc))); }
+
 clock() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
 
 # Numbered patches in order; none yet is fine.

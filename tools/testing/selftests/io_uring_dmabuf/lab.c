@@ -41,6 +41,18 @@ unsigned int lab_scale(unsigned int plain, unsigned int debug)
 	return lab_debug_kernel() ? debug : plain;
 }
 
+unsigned int lab_soak(unsigned int brief, unsigned int lengthy)
+{
+	return lab_env("SOAK") ? lengthy : brief;
+}
+
+__u64 lab_seed(void)
+{
+	const char *seed = lab_env("SEED");
+
+	return seed ? strtoull(seed, NULL, 0) : 0;
+}
+
 int lab_open(const char *path)
 {
 	int fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);

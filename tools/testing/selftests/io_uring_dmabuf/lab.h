@@ -31,6 +31,10 @@ bool lab_is(const char *name, const char *value);
 bool lab_debug_kernel(void);
 /* @plain on a plain kernel, @debug on one with KASAN and friends */
 unsigned int lab_scale(unsigned int plain, unsigned int debug);
+/* @brief, or @lengthy where SOAK is set, for a long run (tools/testing/lab/soak) */
+unsigned int lab_soak(unsigned int brief, unsigned int lengthy);
+/* Where random choices start: SEED, by default 0 */
+__u64 lab_seed(void);
 
 /* O_DIRECT, read-write; -errno */
 int lab_open(const char *path);

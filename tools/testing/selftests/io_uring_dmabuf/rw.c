@@ -83,12 +83,12 @@ TEST_F(rw, end_of_the_buffer)
 			      68 * KiB - 512));
 }
 
-TEST_F(rw, random)
+TEST_F_TIMEOUT(rw, random, 900)
 {
 	struct rig *rig = &self->rig;
-	__u64 rng = variant->kind * 1000;
+	__u64 rng = variant->kind * 1000 + lab_seed();
 
-	for (unsigned int i = 0; i < lab_scale(40, 10); i++) {
+	for (unsigned int i = 0; i < lab_soak(lab_scale(40, 10), lab_scale(1000, 100)); i++) {
 		__u32 len = 512 + rnd_aligned(&rng, 256 * KiB, 512);
 		__u64 off = rnd_aligned(&rng, 16 * MiB, 512);
 		__u64 addr = rnd_aligned(&rng, SIZE - len, 4);
