@@ -15,13 +15,13 @@ SELFTESTS := tools/testing/selftests/io_uring_dmabuf tools/testing/selftests/net
 # Given on the command line; the tools read them from the environment.
 JOBS ?= $(shell nproc)
 V ?= 0
-export JOBS V KERNEL_SRC
+export JOBS V KERNEL_SRC CPUS SEED
 
 # Programs of ours are small: their compiler output shows only what is wrong.
 submake = $(MAKE) -s -j$(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps tree kernel headers tests demo test run shell bench check series clean distclean
+.PHONY: help deps tree kernel headers tests demo test soak run shell bench check series clean distclean
 
 help:
 	@sed -n 's/^#- \{0,1\}//p' Makefile
@@ -29,8 +29,11 @@ help:
 #- make demo      from an empty Debian machine (as root) to data moving between an NVMe
 #-                drive and a dma-buf, and a report of what it cost
 #- make test      every test, on the plain and on the debug kernel
-#-                  TESTS='glob'  KERNEL=plain|debug  IOMMU=..  TOPO=..   only these
+#-                  TESTS='glob...'  KERNEL=plain|debug  IOMMU=..  TOPO=..   only these
 #-                  LAB_BOOTS=n   guests at a time, by default 2 if there is room for them
+#-                  CPUS=n        processors of a guest (run and shell, too), by default 2
+#- make soak      long runs: TESTS, KERNEL, CPUS as above, SEED=n replays one; the report is
+#-                build/soak-report.txt
 #- make run CMD='program arguments'   run a program of this machine in the guest
 #-                  IOMMU=strict|lazy|off  KERNEL=plain|debug|stock  TOPO=switch|bridge|net|netbridge
 #- make shell     a root shell in the guest, with the lab's devices
@@ -84,6 +87,12 @@ test:
 	@$(LAB)/kernel $(or $(KERNEL),plain debug)
 	@$(MAKE) tests
 	@KERNEL="$(KERNEL)" IOMMU="$(IOMMU)" TOPO="$(TOPO)" TESTS="$(value TESTS)" $(LAB)/run-tests
+
+soak:
+	@$(LAB)/deps build run test
+	@$(LAB)/kernel $(or $(KERNEL),plain)
+	@$(MAKE) tests
+	@KERNEL="$(or $(KERNEL),plain)" IOMMU="$(IOMMU)" TOPO="$(TOPO)" TESTS="$(value TESTS)" $(LAB)/soak
 
 # CMD goes through the environment: quotes and spaces in it survive.
 run: export LAB_CMD = $(value CMD)

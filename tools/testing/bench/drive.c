@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 #include <linux/fs.h>
+#include <linux/nvme_ioctl.h>
 
 #include "drive.h"
 #include "fail.h"
@@ -29,9 +30,27 @@ static int no_scheduler(const char *path)
 	return ret;
 }
 
+/*
+ * The largest command is what the drive says: MDTS, byte 77 of its Identify data, a
+ * power of two in pages of 4 KiB, 0 for no limit.  nvme-pci stops at 8 MiB.
+ */
+static int ask_largest(struct drive *drive)
+{
+	unsigned char id[4096] __attribute__((aligned(4096)));
+	struct nvme_admin_cmd cmd = {
+		.opcode = 0x06, .addr = (uintptr_t)id, .data_len = sizeof(id), .cdw10 = 1,
+	};
+	int ret = ioctl(drive->fd, NVME_IOCTL_ADMIN_CMD, &cmd);
+
+	if (ret)
+		return fail("Identify", ret < 0 ? errno : EIO, "is it an NVMe drive of the lab?");
+	drive->largest = id[77] && id[77] < 11 ? 4096u << id[77] : 8u << 20;
+	return 0;
+}
+
 int drive_open(struct drive *drive, const char *path)
 {
-	int block;
+	int block, ret;
 
 	drive->path = path;
 	drive->fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
@@ -41,7 +60,8 @@ int drive_open(struct drive *drive, const char *path)
 	if (drive->buffered_fd < 0 || ioctl(drive->fd, BLKSSZGET, &block))
 		return fail(path, errno, "is it an NVMe drive of the lab?");
 	drive->block = (unsigned int)block;
-	return no_scheduler(path);
+	ret = ask_largest(drive);
+	return ret ? ret : no_scheduler(path);
 }
 
 int drive_read(struct drive *drive, void *p, size_t len, uint64_t off)

@@ -11,6 +11,7 @@ struct drive {
 	int fd;			/* O_DIRECT */
 	int buffered_fd;	/* through the page cache */
 	unsigned int block;	/* logical block size, bytes */
+	unsigned int largest;	/* command, bytes */
 };
 
 /* Both return 0 or -errno, and say on stderr what failed. */

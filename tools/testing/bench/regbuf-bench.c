@@ -302,10 +302,10 @@ static void print_head(const struct job *job, const char *what)
 
 	printf("{\"what\":\"%s\",\"case\":\"%s\",\"kind\":\"%s\",\"size\":%zu,\"direction\":\"%s\","
 	       "\"device\":\"%s\",\"iommu\":\"%s\",\"topology\":\"%s\",\"kernel\":\"%s\","
-	       "\"count\":%u,\"depth\":%u",
+	       "\"count\":%u,\"depth\":%u,\"drive_largest\":%u",
 	       what, c->name, buffer_kind_name[c->kind], c->size, c->write ? "write" : "read",
 	       job->drive->path, env("LAB_IOMMU"), env("LAB_TOPO"), env("LAB_KERNEL"),
-	       c->count, c->depth);
+	       c->count, c->depth, job->drive->largest);
 	if (c->kind == BUFFER_PLAIN)
 		printf(",\"segments\":%lu", pool_segments(span(c), c->size));
 }

@@ -51,6 +51,7 @@ function short(x) { return x == int(x) ? sprintf("%d", x) : sprintf("%.2f", x) }
 	value["flush", k] = number($0, "flush") / ios
 	value["commands", k] = number($0, "commands") / ios
 	value["largest", k] = number($0, "command_max")
+	drive_largest = number($0, "drive_largest")
 	if (index($0, "\"copy_bytes\":"))
 		value["copied", k] = number($0, "copy_bytes") / ios
 	next
@@ -107,7 +108,8 @@ function print_map(kind, what,		m, entries)
 	if (number(m, "entries") * number(m, "granule") < number(m, "bytes"))
 		entries = "ranges, in units"
 	printf "registered  %s, %s\n", what, human(number(m, "bytes"))
-	printf "       for  %s (%s)\n", text(m, "target"), text(m, "device")
+	printf "       for  %s (%s), largest command %s\n", text(m, "target"), text(m, "device"),
+		human(number(m, "drive_largest"))
 	printf "   mapping  %s; %d %s of %s, table of %d bytes; IOMMU %s\n\n", text(m, "state"),
 		number(m, "entries"), entries, human(number(m, "granule")), number(m, "table_bytes"), text(m, "iommu")
 }
@@ -156,6 +158,20 @@ function check_ratio(size, iommu, limit,	a, b)
 			iommu == "off" ? "no IOMMU" : "a strict IOMMU", limit))
 }
 
+# A dma-buf takes as few commands as the drive allows: each but the last is its largest.
+function check_commands(size,		k, p, few, largest)
+{
+	k = key("strict", "dmabuf", size, "read")
+	p = key("strict", "plain", size, "read")
+	largest = drive_largest < size ? drive_largest : size
+	few = largest ? int((size + largest - 1) / largest) : 0
+	verdict(few && value["commands", k] == few && value["largest", k] == largest &&
+		value["commands", p] > few,
+		sprintf("%s: %s NVMe %s of %s; the drive takes %s in one (plain: %s commands)", human(size),
+			cell("commands", k), few == 1 ? "command" : "commands",
+			human(value["largest", k]), human(drive_largest), cell("commands", p)))
+}
+
 function check(		k)
 {
 	kind_name["dmabuf"] = "dma-buf, strict IOMMU"
@@ -169,11 +185,7 @@ function check(		k)
 	check_zero("flush", "IOTLB invalidations", "bar")
 	check_zero("copied", "bytes copied by the CPU", "dmabuf")
 	check_zero("copied", "bytes copied by the CPU", "bar")
-	k = key("strict", "dmabuf", 8388608, "read")
-	verdict(value["commands", k] == 1 && value["largest", k] == 8388608,
-		sprintf("8 MiB: %s NVMe command, the largest of %s (plain: %s commands)", cell("commands", k),
-			human(value["largest", k]),
-			cell("commands", key("strict", "plain", 8388608, "read"))))
+	check_commands(8388608)
 	k = key("strict", "buffered", 131072, "read")
 	if (k in counted)
 		verdict(value["copied", k] == 131072,

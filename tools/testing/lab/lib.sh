@@ -19,6 +19,10 @@ lock() {
 	sed -n "s/^$1=//p" "$TOP/kernel.lock"
 }
 
+# turns N: how long N processors of a guest take this machine at most, in units of what
+# as many as it has take: they have to take turns.
+turns() { printf '%d' $((($1 + $(nproc) - 1) / $(nproc))); }
+
 clock() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
 
 # Numbered patches in order; none yet is fine.
@@ -58,7 +62,7 @@ progress() {
 	local what=$1 pattern=$2 expected=$3 count=0 start=$SECONDS last=$SECONDS every=20 eol='\n' line of=
 
 	[ -t 2 ] && every=1 && eol='\r'
-	[ "$expected" -gt 0 ] && of=" of about $expected"
+	[ "$expected" -gt 0 ] && of=" of $expected"
 	while IFS= read -r line; do
 		[ "${V:-0}" = 1 ] && printf '%s\n' "$line" >&2
 		[[ $line =~ $pattern ]] && count=$((count + 1))

@@ -2,11 +2,14 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include <linux/nvme_ioctl.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 
 #include "lab.h"
@@ -38,6 +41,18 @@ unsigned int lab_scale(unsigned int plain, unsigned int debug)
 	return lab_debug_kernel() ? debug : plain;
 }
 
+unsigned int lab_soak(unsigned int brief, unsigned int lengthy)
+{
+	return lab_env("SOAK") ? lengthy : brief;
+}
+
+__u64 lab_seed(void)
+{
+	const char *seed = lab_env("SEED");
+
+	return seed ? strtoull(seed, NULL, 0) : 0;
+}
+
 int lab_open(const char *path)
 {
 	int fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
@@ -51,6 +66,26 @@ int lab_open_part(const char *disk, unsigned int part)
 
 	snprintf(path, sizeof(path), "%sp%u", disk, part);
 	return lab_open(path);
+}
+
+/*
+ * MDTS is byte 77 of the controller's data, a power of two in its smallest pages
+ * (4 KiB on this architecture's drives); 0 is no limit. nvme-pci stops at 8 MiB.
+ */
+int lab_max_command(int disk)
+{
+	__u8 id[4096] __attribute__((aligned(4096)));
+	struct nvme_admin_cmd cmd = {
+		.opcode = 0x06,		/* Identify */
+		.addr = (uintptr_t)id,
+		.data_len = sizeof(id),
+		.cdw10 = 1,		/* the controller */
+	};
+	int ret = ioctl(disk, NVME_IOCTL_ADMIN_CMD, &cmd);
+
+	if (ret)
+		return ret < 0 ? -errno : -EIO;
+	return id[77] && id[77] < 11 ? 4096 << id[77] : 8 << 20;
 }
 
 double lab_now(void)

@@ -20,6 +20,8 @@
  * LAB_IOMMU			strict, lazy or off
  * LAB_TOPO			switch, bridge, net or netbridge
  * LAB_KERNEL			plain, debug or stock
+ * LAB_MAX_COMMAND		bytes, of LAB_NVME_MAIN: what the lab gave it (tests ask it,
+ *				by lab_max_command())
  * LAB_NET_E1000E		network interface that tests may set up as they like;
  *				also LAB_NET_VMXNET3 and LAB_NET_IGB
  * LAB_NET_E1000E_PEER		the one at the other end of its cable, and so on
@@ -29,10 +31,16 @@ bool lab_is(const char *name, const char *value);
 bool lab_debug_kernel(void);
 /* @plain on a plain kernel, @debug on one with KASAN and friends */
 unsigned int lab_scale(unsigned int plain, unsigned int debug);
+/* @brief, or @lengthy where SOAK is set, for a long run (tools/testing/lab/soak) */
+unsigned int lab_soak(unsigned int brief, unsigned int lengthy);
+/* Where random choices start: SEED, by default 0 */
+__u64 lab_seed(void);
 
 /* O_DIRECT, read-write; -errno */
 int lab_open(const char *path);
 int lab_open_part(const char *disk, unsigned int part);
+/* Bytes of the largest command that an NVMe drive takes, by its own word; -errno */
+int lab_max_command(int disk);
 
 double lab_now(void);				/* seconds, monotonic */
 void lab_sleep_ms(unsigned int ms);
