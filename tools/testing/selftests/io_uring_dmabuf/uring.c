@@ -252,6 +252,27 @@ int reg_one(struct uring *r, unsigned int slot,
 	return ret == 1 ? 0 : ret;
 }
 
+int reg_why(struct uring *r, unsigned int slot,
+	    const struct io_uring_regbuf_desc *desc,
+	    struct io_uring_regbuf_reason *why)
+{
+	struct io_uring_regbuf_desc d = *desc;
+
+	memset(why, REASON_POISON, sizeof(*why));
+	why->size = sizeof(*why);
+	d.reason = (uintptr_t)why;
+	return reg_one(r, slot, &d);
+}
+
+bool reason_untouched(const struct io_uring_regbuf_reason *why)
+{
+	struct io_uring_regbuf_reason as_was;
+
+	memset(&as_was, REASON_POISON, sizeof(as_was));
+	as_was.size = sizeof(as_was);
+	return !memcmp(why, &as_was, sizeof(as_was));
+}
+
 int reg_clear(struct uring *r, unsigned int slot)
 {
 	struct io_uring_regbuf_desc d = desc_empty();
@@ -299,31 +320,36 @@ struct io_uring_regbuf_desc desc_add(int target)
 	};
 }
 
-static int query(int fd, unsigned int op, void *data, size_t len)
+int query(int fd, unsigned int op, void *data, __u32 *len)
 {
 	struct io_uring_query_hdr hdr = {
 		.query_data = (uintptr_t)data,
 		.query_op = op,
-		.size = len,
+		.size = *len,
 	};
 	int ret = uring_register(fd, IORING_REGISTER_QUERY, &hdr, 0);
 
+	*len = hdr.size;
 	return ret < 0 ? ret : hdr.result;
 }
 
 int query_regbuf(struct io_uring_query_regbuf *q)
 {
+	__u32 len = sizeof(*q);
+
 	memset(q, 0, sizeof(*q));
-	return query(-1, IO_URING_QUERY_REGBUF, q, sizeof(*q));
+	return query(-1, IO_URING_QUERY_REGBUF, q, &len);
 }
 
 int query_map(struct uring *r, unsigned int slot, unsigned int target,
 	      struct io_uring_query_regbuf_map *q)
 {
+	__u32 len = sizeof(*q);
+
 	memset(q, 0, sizeof(*q));
 	q->slot = slot;
 	q->target = target;
-	return query(r->fd, IO_URING_QUERY_REGBUF_MAP, q, sizeof(*q));
+	return query(r->fd, IO_URING_QUERY_REGBUF_MAP, q, &len);
 }
 
 bool kernel_has_regbuf(void)

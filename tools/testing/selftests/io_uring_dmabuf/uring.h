@@ -90,12 +90,21 @@ int reg_dmabuf(struct uring *r, unsigned int slot, int dmabuf, int target);
 int reg_one(struct uring *r, unsigned int slot,
 	    const struct io_uring_regbuf_desc *desc);
 
+/* The same; *@why is REASON_POISON all over unless it fails */
+#define REASON_POISON	0x5a
+int reg_why(struct uring *r, unsigned int slot,
+	    const struct io_uring_regbuf_desc *desc,
+	    struct io_uring_regbuf_reason *why);
+/* @why, made by reg_why(), was not written to */
+bool reason_untouched(const struct io_uring_regbuf_reason *why);
+
 struct io_uring_regbuf_desc desc_dmabuf(int dmabuf, int target);
 struct io_uring_regbuf_desc desc_uaddr(void *addr, size_t len);
 struct io_uring_regbuf_desc desc_empty(void);
 struct io_uring_regbuf_desc desc_add(int target);
 
-/* Queries: 0 or what the kernel put into hdr.result */
+/* Queries: 0 or what the kernel put into hdr.result; *@len is what it filled */
+int query(int fd, unsigned int op, void *data, __u32 *len);
 int query_regbuf(struct io_uring_query_regbuf *q);
 int query_map(struct uring *r, unsigned int slot, unsigned int target,
 	      struct io_uring_query_regbuf_map *q);
