@@ -6,6 +6,7 @@
  * nothing else counts for them. What a user has locked is read from the reason of
  * a registration that cannot succeed.
  */
+#include <pthread.h>
 #include <sched.h>
 #include <sys/resource.h>
 #include <linux/dma-buf-bar.h>
@@ -486,6 +487,53 @@ TEST_F(acct, unregister_and_register)
 	EXPECT_EQ(0, run(order_child, two));
 	acct_down(&two[0]);
 	acct_down(&two[1]);
+}
+
+static struct acct *racing;
+
+static void *race(void *arg)
+{
+	struct acct *a = racing;
+	unsigned int slot = (uintptr_t)arg;
+	struct uring r = a->ring;
+
+	for (unsigned int i = 0; i < lab_scale(200, 40); i++) {
+		struct io_uring_regbuf_desc d = desc_dmabuf(a->mem.fd, a->target);
+		struct io_uring_regbuf_desc add = desc_add(added[0]);
+
+		d.flags = i & 1 ? IO_REGBUF_DMABUF_PIN : IO_REGBUF_DMABUF_COPY_OK;
+		if (reg_one(&r, slot, &d) || reg_one(&r, slot, &add) ||
+		    (i % 3 && reg_clear(&r, slot)))
+			return (void *)1;
+	}
+	return NULL;
+}
+
+static int race_child(struct acct *a)
+{
+	__u64 base = locked(a);
+	pthread_t threads[4];
+	void *failed;
+
+	racing = a;
+	for (uintptr_t i = 0; i < 4; i++)
+		CHECK(!pthread_create(&threads[i], NULL, race, (void *)i));
+	for (int i = 0; i < 4; i++) {
+		CHECK(!pthread_join(threads[i], &failed));
+		CHECK(!failed);
+	}
+	for (int i = 0; i < 4; i++)
+		CHECK(!reg_clear(&a->ring, i));
+	CHECK(locked_becomes(a, base));
+	return 0;
+}
+
+/* Nothing is lost, whoever is first or last */
+TEST_F(acct, threads)
+{
+	added[0] = NEED_PART(3);
+	EXPECT_EQ(0, run(race_child, &self->acct));
+	EXPECT_TRUE(bufinfo_wait(self->acct.mem.fd, 0, 5000));
 }
 
 /* A user is the same one inside of a user namespace */
