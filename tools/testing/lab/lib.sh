@@ -62,7 +62,7 @@ progress() {
 	local what=$1 pattern=$2 expected=$3 count=0 start=$SECONDS last=$SECONDS every=20 eol='\n' line of=
 
 	[ -t 2 ] && every=1 && eol='\r'
-	[ "$expected" -gt 0 ] && of=" of about $expected"
+	[ "$expected" -gt 0 ] && of=" of $expected"
 	while IFS= read -r line; do
 		[ "${V:-0}" = 1 ] && printf '%s\n' "$line" >&2
 		[[ $line =~ $pattern ]] && count=$((count + 1))
