@@ -51,6 +51,7 @@ int io_dmabuf_query(struct io_mapped_ubuf *imu,
 
 #ifdef CONFIG_DMA_SHARED_BUFFER
 int io_dmabuf_prep_rw(struct io_kiocb *req, struct kiocb *kiocb);
+void io_dmabuf_copy_sqe(struct io_kiocb *req, unsigned int issue_flags);
 int io_dmabuf_prep_cmd(struct io_kiocb *req, unsigned int issue_flags);
 int io_dmabuf_no_data(struct io_kiocb *req, int ret);
 void io_dmabuf_show_fdinfo(struct io_mapped_ubuf *imu, struct seq_file *m);
@@ -58,6 +59,11 @@ void io_dmabuf_show_fdinfo(struct io_mapped_ubuf *imu, struct seq_file *m);
 static inline int io_dmabuf_prep_rw(struct io_kiocb *req, struct kiocb *kiocb)
 {
 	return -EOPNOTSUPP;
+}
+
+static inline void io_dmabuf_copy_sqe(struct io_kiocb *req,
+				      unsigned int issue_flags)
+{
 }
 
 static inline int io_dmabuf_prep_cmd(struct io_kiocb *req,
