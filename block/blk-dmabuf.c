@@ -15,6 +15,22 @@
 #include "blk.h"
 
 /*
+ * Protection information that the block layer generates or checks takes the
+ * CPU to read the data. Metadata that is none, and protection information that
+ * the submitter or the device cares for, do not.
+ */
+bool bio_dmabuf_needs_cpu(struct bio *bio)
+{
+	struct blk_integrity *bi = blk_get_integrity(bio->bi_bdev->bd_disk);
+
+	if (!bi || bio_integrity(bio))
+		return false;
+	if (!bi->csum_type && !(bi->flags & BLK_INTEGRITY_REF_TAG))
+		return false;
+	return bio_integrity_action(bio) & BI_ACT_CHECK;
+}
+
+/*
  * The one place that lets REQ_DMABUF bios into a queue: drivers opt in with
  * BLK_FEAT_DMABUF, and no buffer can have been registered for any other device.
  * Data that the CPU would have to read on the way, to encrypt it or to generate
@@ -28,7 +44,7 @@ blk_status_t bio_dmabuf_check(struct bio *bio)
 		return BLK_STS_NOMAP;
 	if (bio_has_crypt_ctx(bio))
 		return BLK_STS_NOTSUPP;
-	if (blk_get_integrity(disk) && !bio_integrity(bio))
+	if (bio_dmabuf_needs_cpu(bio))
 		return BLK_STS_NOTSUPP;
 	/* a write that was partly submitted can't be issued a second time */
 	if (bdev_is_zoned(bio->bi_bdev))
@@ -36,38 +52,81 @@ blk_status_t bio_dmabuf_check(struct bio *bio)
 	return BLK_STS_OK;
 }
 
-/*
- * Add a window bio_vec to a bio that is being split. DMA segments are not known
- * yet and contiguous windows say nothing about contiguous memory, so count
- * bio_vecs. Memory without gaps can always be described by PRPs. With a gap it
- * takes SGL entries, in the worst case one for every page and two more for the
- * ends of each bio_vec. As much of @bv is taken as fits: the caller cannot make
- * a request of less than a logical block.
- *
- * Returns %true, with the bytes that fit added to @bytes, if a split is needed.
- */
-bool bvec_split_dmabuf(const struct queue_limits *lim, const struct bio_vec *bv,
-		unsigned int gaps, unsigned int *nsegs, unsigned int *bytes,
-		unsigned int max_bytes)
+/* metadata in several pieces: the driver can't use PRPs for the data either */
+static bool bio_dmabuf_takes_sgl(struct bio *bio)
 {
-	unsigned int len = min(bv->bv_len, max_bytes - *bytes);
+	struct bio_integrity_payload *bip = bio_integrity(bio);
 
-	if (*nsegs == lim->max_segments)
-		return true;
-	if (*nsegs && (gaps & (DMA_IOBUF_PAGE_SIZE - 1))) {
-		unsigned int ends = 2 * (*nsegs + 1);
-		unsigned int room = 0;
+	return bip && bip->bip_vcnt > 1;
+}
 
-		if (lim->max_segments > ends)
-			room = (lim->max_segments - ends) * DMA_IOBUF_PAGE_SIZE;
-		len = room > *bytes ? min(len, room - *bytes) : 0;
+/**
+ * bio_split_dmabuf - how much of a REQ_DMABUF bio fits the limits
+ * @bio:	the bio
+ * @lim:	limits of the queue
+ * @max_bytes:	at most that many bytes
+ * @len_align_mask: alignment of the length of each bio_vec
+ * @nsegs:	returns the bio_vecs that fit, the last one maybe in part
+ * @bytes:	returns the bytes that fit; not yet in logical blocks
+ * @gaps:	returns the offsets, ORed, at which those bio_vecs meet
+ *
+ * The loop of bio_split_io_at() for windows. DMA segments are not known yet and
+ * contiguous windows say nothing about contiguous memory, so count bio_vecs.
+ * Memory without gaps can always be described by PRPs. With a gap it takes SGL
+ * entries, in the worst case one for every page that a bio_vec touches. A
+ * bio_vec of which nothing fits has no say: what it meets at is no gap of this
+ * bio. As much of a bio_vec is taken as fits: the caller cannot make a request
+ * of less than a logical block.
+ *
+ * Return: 0 if all of @bio fits, 1 if it has to be split, -EINVAL if it is not
+ * aligned.
+ */
+int bio_split_dmabuf(struct bio *bio, const struct queue_limits *lim,
+		unsigned int max_bytes, unsigned int len_align_mask,
+		unsigned int *nsegs, unsigned int *bytes, unsigned int *gaps)
+{
+	const unsigned int page_mask = DMA_IOBUF_PAGE_SIZE - 1;
+	bool sgl = bio_dmabuf_takes_sgl(bio);
+	struct bio_vec bv, prev = { };
+	unsigned int entries = 0;
+	struct bvec_iter iter;
+
+	bio_for_each_bvec(bv, bio, iter) {
+		unsigned int len = min(bv.bv_len, max_bytes - *bytes);
+		unsigned int off = bv.bv_offset & page_mask;
+		unsigned int gap = 0;
+
+		if ((bv.bv_offset & lim->dma_alignment) ||
+		    (bv.bv_len & len_align_mask))
+			return -EINVAL;
+
+		if (*nsegs) {
+			if (bvec_gap_to_prev(lim, &prev, bv.bv_offset))
+				return 1;
+			gap = bv.bv_offset | (prev.bv_offset + prev.bv_len);
+		}
+		if (*nsegs == lim->max_segments)
+			return 1;
+		if (sgl || (*gaps | gap) & page_mask) {
+			unsigned int room = 0;
+
+			if (lim->max_segments > entries)
+				room = (lim->max_segments - entries) *
+					DMA_IOBUF_PAGE_SIZE - off;
+			len = min(len, room);
+		}
+		if (!len)
+			return 1;
+
+		entries += DIV_ROUND_UP(off + len, DMA_IOBUF_PAGE_SIZE);
+		*gaps |= gap;
+		*bytes += len;
+		(*nsegs)++;
+		if (len < bv.bv_len)
+			return 1;
+		prev = bv;
 	}
-	if (!len)
-		return true;
-
-	(*nsegs)++;
-	*bytes += len;
-	return len < bv->bv_len;
+	return 0;
 }
 
 int bdev_dma_targets(struct block_device *bdev, struct dma_iobuf_targets *set)
@@ -114,14 +173,19 @@ EXPORT_SYMBOL_GPL(generic_file_dma_targets);
  * hardware is done, not when the request is freed: an exporter may be waiting.
  *
  * Context: any.
- * Return: see dma_iobuf_map_get().
+ * Return: see dma_iobuf_map_get(). -EFAULT: devices may not use this memory in
+ * the direction of the request.
  */
 struct dma_iobuf_map *blk_rq_dma_iobuf_get(struct request *req,
 		struct device *dma_dev)
 {
 	struct bio_vec bv = req_bvec(req);
+	struct dma_iobuf *buf = bvec_dma_win(&bv)->buf;
 
-	return dma_iobuf_map_get(bvec_dma_win(&bv)->buf, dma_dev);
+	/* submitters check that, too; nothing gets past this */
+	if (buf->dir != DMA_BIDIRECTIONAL && buf->dir != rq_dma_dir(req))
+		return ERR_PTR(-EFAULT);
+	return dma_iobuf_map_get(buf, dma_dev);
 }
 EXPORT_SYMBOL_GPL(blk_rq_dma_iobuf_get);
 
@@ -141,8 +205,12 @@ blk_status_t blk_rq_dma_iobuf_status(struct request *req,
 		return BLK_STS_AGAIN;
 	case -EBADF:
 		return BLK_STS_NOMAP;
+	case -EFAULT:
+		return BLK_STS_DIRECTION;
 	case -ENODEV:
 		return BLK_STS_OFFLINE;
+	case -EOPNOTSUPP:
+		return BLK_STS_NOTSUPP;
 	default:
 		return BLK_STS_IOERR;
 	}

@@ -670,6 +670,28 @@ int io_dmabuf_no_data(struct io_kiocb *req, int ret)
 }
 
 /**
+ * io_dmabuf_copy_sqe - before a driver is given a command that names a slot
+ * @req:	the request
+ * @issue_flags: IO_URING_F_*
+ *
+ * The application may write to the ring's SQE while it is issued, and may reuse
+ * it before it is issued again. If the slot holds a dma-buf, what the driver
+ * gets to see has to be the same each time, because a vector is imported once.
+ */
+void io_dmabuf_copy_sqe(struct io_kiocb *req, unsigned int issue_flags)
+{
+	struct io_rsrc_node *node;
+
+	if (req->flags & REQ_F_SQE_COPIED)
+		return;
+	node = io_find_buf_node(req, issue_flags);
+	if (!node || !(node->buf->flags & IO_REGBUF_F_DMABUF))
+		return;
+	req->flags |= REQ_F_SQE_COPIED;
+	io_uring_cmd_sqe_copy(req);
+}
+
+/**
  * io_dmabuf_prep_cmd - before a driver uses an ITER_DMABUF in ->uring_cmd()
  * @req:	the request
  * @issue_flags: IO_URING_F_*
@@ -678,11 +700,9 @@ int io_dmabuf_no_data(struct io_kiocb *req, int ret)
  */
 int io_dmabuf_prep_cmd(struct io_kiocb *req, unsigned int issue_flags)
 {
-	/* for io_uring_cmd_retry_dmabuf(): the ring's SQE may be reused then */
-	if (!(req->flags & REQ_F_SQE_COPIED)) {
-		req->flags |= REQ_F_SQE_COPIED;
-		io_uring_cmd_sqe_copy(req);
-	}
+	/* see io_dmabuf_copy_sqe() */
+	if (WARN_ON_ONCE(!(req->flags & REQ_F_SQE_COPIED)))
+		return -EINVAL;
 	return io_dmabuf_map(req, issue_flags & IO_URING_F_NONBLOCK);
 }
 

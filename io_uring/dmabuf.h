@@ -108,6 +108,7 @@ void io_dmabuf_charges_end(struct io_dmabuf *idb, bool going);
 int io_dmabuf_prep_rw(struct io_kiocb *req, struct kiocb *kiocb);
 bool io_dmabuf_should_reissue(struct io_kiocb *req, const struct kiocb *kiocb,
 			      long res);
+void io_dmabuf_copy_sqe(struct io_kiocb *req, unsigned int issue_flags);
 int io_dmabuf_prep_cmd(struct io_kiocb *req, unsigned int issue_flags);
 int io_dmabuf_no_data(struct io_kiocb *req, int ret);
 void io_dmabuf_show_fdinfo(struct io_mapped_ubuf *imu, struct seq_file *m);
@@ -121,6 +122,11 @@ static inline bool io_dmabuf_should_reissue(struct io_kiocb *req,
 					    const struct kiocb *kiocb, long res)
 {
 	return false;
+}
+
+static inline void io_dmabuf_copy_sqe(struct io_kiocb *req,
+				      unsigned int issue_flags)
+{
 }
 
 static inline int io_dmabuf_prep_cmd(struct io_kiocb *req,

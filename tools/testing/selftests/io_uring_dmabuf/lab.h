@@ -15,6 +15,8 @@
  *				of it may be overwritten
  * LAB_NVME_FS			disk with partitions p1 (ext4), p2 (XFS), p3 (raw)
  * LAB_NVME_MP, LAB_NG_MP	multipath head
+ * LAB_NVME_META, LAB_NVME_PI	disks formatted with 8 bytes of metadata, without and
+ *				with protection information in it
  * LAB_PCI_MAIN, LAB_PCI_FS	PCI addresses of the first two
  * LAB_EXT4, LAB_XFS		mount points
  * LAB_IOMMU			strict, lazy or off

@@ -373,6 +373,39 @@ TEST_F(file_moves, under_load)
 	mix_free(&mix);
 }
 
+/* One block and no more: that has a way of its own through iomap */
+TEST_F(file_moves, single_blocks)
+{
+	struct rig *rig = &self->rig;
+	struct mover mover = {
+		.mem = &rig->mem, .count = lab_scale(100, 20), .nr_places = 3,
+	};
+	struct dma_buf_bar_info info;
+	unsigned int i = 0;
+
+	ASSERT_EQ(0, disk_fill(self->fd, 0, SIZE, 64));
+	ASSERT_EQ(0, mover_start(&mover));
+	for (; !mover_done(&mover); i++) {
+		__u64 off = i % 31 * 4096, addr = (i * 7 % 31) * 4096;
+		/* a block of the file system, and one of the drive */
+		__u32 len = i % 4 ? 4096 : 512;
+
+		ASSERT_EQ(0, mem_poison(&rig->mem, 0, SIZE, POISON));
+		uring_prep_rw(&rig->ring, IORING_OP_READ_FIXED, self->fd, off,
+			      addr, len, 0)->flags = variant->sqe_flags;
+		ASSERT_EQ(len, uring_do(&rig->ring));
+		ASSERT_EQ(NO_MISMATCH,
+			  mem_check_only(&rig->mem, addr, off, len, 64));
+	}
+	mover_stop(&mover);
+	EXPECT_EQ(0, mover.error);
+	EXPECT_GT(i, 0);
+	ASSERT_EQ(0, bar_move(&rig->mem, DMA_BUF_BAR_PLACE_A));
+	ASSERT_EQ(0, bar_info(&rig->mem, &info));
+	EXPECT_EQ(0, info.stray);
+	EXPECT_EQ(0, info.late);
+}
+
 TEST_F(file_moves, extending)
 {
 	struct rig *rig = &self->rig;

@@ -1,35 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /* NVMe commands of our own making on the char device */
-#include <sys/ioctl.h>
-#include <linux/fs.h>
 #include <linux/nvme_ioctl.h>
 
 #include <linux/dma-buf-bar.h>
 
+#include "cdev.h"
 #include "common.h"
 #include "mover.h"
 
 #define SIZE		(16 * MiB)
-#define NVME_WRITE	1
-#define NVME_READ	2
-
-/* The character device of a namespace */
-struct cdev {
-	int fd;
-	int nsid;
-	int lba;		/* bytes of a logical block */
-};
-
-static int cdev_open(struct cdev *dev, const char *path, int disk)
-{
-	dev->fd = open(path, O_RDWR | O_CLOEXEC);
-	if (dev->fd < 0)
-		return -errno;
-	dev->nsid = ioctl(dev->fd, NVME_IOCTL_ID);
-	if (dev->nsid <= 0 || ioctl(disk, BLKSSZGET, &dev->lba))
-		return -EIO;
-	return 0;
-}
 
 FIXTURE(pt) {
 	struct rig rig;		/* disk: the block device, as witness */
@@ -72,7 +51,7 @@ FIXTURE_VARIANT_ADD(pt, multipath) {
 FIXTURE_SETUP(pt)
 {
 	RIG_UP(&self->rig, variant->disk, variant->kind, SIZE,
-	       variant->flags | IORING_SETUP_SQE128 | IORING_SETUP_CQE32);
+	       variant->flags | CDEV_RING);
 	ASSERT_EQ(0, cdev_open(&self->dev, NEED_ENV(variant->ng),
 			       self->rig.disk));
 	ASSERT_EQ(0, reg_dmabuf(&self->rig.ring, 0, self->rig.mem.fd, self->dev.fd));
@@ -84,39 +63,17 @@ FIXTURE_TEARDOWN(pt)
 	close(self->dev.fd);
 }
 
-static void prep(struct rig *rig, const struct cdev *dev, __u8 opcode, __u32 op,
-		 __u64 off, __u32 bytes, __u64 addr, __u32 data_len)
-{
-	struct io_uring_sqe *sqe = uring_sqe(&rig->ring);
-	struct nvme_uring_cmd *cmd = (void *)sqe->cmd;
-	__u64 slba = off / dev->lba;
-
-	sqe->opcode = IORING_OP_URING_CMD;
-	sqe->fd = dev->fd;
-	sqe->cmd_op = op;
-	sqe->uring_cmd_flags = IORING_URING_CMD_FIXED;
-	sqe->buf_index = 0;
-	cmd->opcode = opcode;
-	cmd->nsid = dev->nsid;
-	cmd->addr = addr;
-	cmd->data_len = data_len;
-	cmd->cdw10 = slba;
-	cmd->cdw11 = slba >> 32;
-	cmd->cdw12 = bytes / dev->lba - 1;
-}
-
-/* res of the CQE: 0, a positive NVMe status or -errno */
 static int command(struct rig *rig, const struct cdev *dev, __u8 opcode,
 		   __u32 op, __u64 off, __u32 bytes, __u64 addr, __u32 data_len)
 {
-	prep(rig, dev, opcode, op, off, bytes, addr, data_len);
-	return uring_do(&rig->ring);
+	return cdev_command(&rig->ring, dev, opcode, op, off, bytes, addr,
+			    data_len);
 }
 
 static int io(struct rig *rig, const struct cdev *dev, __u8 opcode, __u64 off,
 	      __u64 addr, __u32 len)
 {
-	return command(rig, dev, opcode, NVME_URING_CMD_IO, off, len, addr, len);
+	return cdev_io(&rig->ring, dev, opcode, off, addr, len);
 }
 
 TEST_F(pt, read)
@@ -245,6 +202,18 @@ TEST_F(pt, direction)
 	EXPECT_EQ(NO_MISMATCH, disk_check_poison(rig->disk, 0, 8192, POISON));
 }
 
+/* Nobody asked whether the device may do both */
+TEST_F(pt, both_directions_at_once)
+{
+	struct rig *rig = &self->rig;
+
+	/* vendor specific, both ways */
+	EXPECT_EQ(-EOPNOTSUPP, io(rig, &self->dev, 0x83, 0, 0, 4096));
+	/* no data, as far as the opcode says: the drive does not know it */
+	EXPECT_GT(io(rig, &self->dev, 0x80, 0, 0, 4096), 0);
+	ASSERT_EQ(0, io(rig, &self->dev, NVME_READ, 0, 0, 4096));
+}
+
 /* --- while the memory moves --- */
 
 FIXTURE(pt_moves) {
@@ -279,7 +248,7 @@ FIXTURE_VARIANT_ADD(pt_moves, multipath) {
 FIXTURE_SETUP(pt_moves)
 {
 	RIG_UP(&self->rig, variant->disk, MEM_BAR_4K, MiB,
-	       variant->flags | IORING_SETUP_SQE128 | IORING_SETUP_CQE32);
+	       variant->flags | CDEV_RING);
 	ASSERT_EQ(0, cdev_open(&self->dev, NEED_ENV(variant->ng),
 			       self->rig.disk));
 	ASSERT_EQ(0, reg_dmabuf(&self->rig.ring, 0, self->rig.mem.fd,
@@ -327,6 +296,46 @@ TEST_F(pt_moves, under_load)
 	EXPECT_GT(i, 0);
 }
 
+/*
+ * Commands that wait for those before them, and that are issued again after a
+ * move: in order, and what waits behind them is let go once.
+ */
+TEST_F(pt_moves, drained)
+{
+	struct rig *rig = &self->rig;
+	unsigned int i = 0;
+
+	for (; !mover_done(&self->mover); i++) {
+		__u64 addr = 64 * KiB * (1 + i % 4);
+		struct uring_res res;
+
+		ASSERT_EQ(0, mem_fill(&rig->mem, 0, i, 32 * KiB, 33));
+		ASSERT_EQ(0, mem_poison(&rig->mem, addr, 32 * KiB, POISON));
+		/* the read gives what the write before it wrote */
+		cdev_prep(&rig->ring, &self->dev, NVME_WRITE, NVME_URING_CMD_IO,
+			  MiB, 32 * KiB, 0, 32 * KiB)->user_data = 1;
+		for (unsigned int n = 2; n < 4; n++) {
+			struct io_uring_sqe *sqe;
+
+			sqe = cdev_prep(&rig->ring, &self->dev, NVME_READ,
+					NVME_URING_CMD_IO, MiB + (n - 2) * 16 * KiB,
+					16 * KiB, addr + (n - 2) * 16 * KiB,
+					16 * KiB);
+			sqe->flags = IOSQE_IO_DRAIN;
+			sqe->user_data = n;
+		}
+		ASSERT_EQ(3, uring_submit(&rig->ring, 0));
+		for (unsigned int n = 1; n < 4; n++) {
+			ASSERT_EQ(0, uring_wait(&rig->ring, &res, 60000));
+			ASSERT_EQ(0, res.res);
+			ASSERT_EQ(n, res.user_data);
+		}
+		ASSERT_EQ(NO_MISMATCH,
+			  mem_check(&rig->mem, addr, i, 32 * KiB, 33));
+	}
+	EXPECT_GT(i, 0);
+}
+
 /* The vector is the application's again as soon as it was submitted */
 TEST_F(pt_moves, vector_reused)
 {
@@ -342,8 +351,9 @@ TEST_F(pt_moves, vector_reused)
 		struct uring_res res;
 
 		ASSERT_EQ(0, mem_poison(&rig->mem, 0, MiB, POISON));
-		prep(rig, &self->dev, NVME_READ, NVME_URING_CMD_IO_VEC, 0,
-		     32 * KiB, (uintptr_t)iov, 2);
+		cdev_prep(&rig->ring, &self->dev, NVME_READ,
+			  NVME_URING_CMD_IO_VEC, 0, 32 * KiB, (uintptr_t)iov,
+			  2);
 		ASSERT_EQ(1, uring_submit(&rig->ring, 0));
 		iov[0].iov_base = (void *)(512 * KiB);
 		iov[1].iov_base = (void *)(640 * KiB);

@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Faults of stock code that I/O with dma-bufs runs into, and ordinary memory
+ * does as well. Each has a fix of its own in the series.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <linux/fs.h>
+
+#include "common.h"
+
+/* --- a vector that reaches past the end of a block device --- */
+
+#define PIECE	(8 * MiB)
+#define NR	136		/* pieces: twice as much is over 2 GiB */
+
+FIXTURE(end) {
+	struct rig rig;
+	char *plain;
+	__u64 size;
+};
+
+FIXTURE_VARIANT(end) {
+	__u16 slot;
+};
+
+FIXTURE_VARIANT_ADD(end, dmabuf) { 0 };
+FIXTURE_VARIANT_ADD(end, plain) { 1 };
+
+FIXTURE_SETUP(end)
+{
+	struct iovec iov = { .iov_len = PIECE };
+
+	RIG_UP(&self->rig, "LAB_NVME_MAIN", MEM_UDMABUF, PIECE, 0);
+	ASSERT_EQ(0, ioctl(self->rig.disk, BLKGETSIZE64, &self->size));
+	/* so few bio_vecs that the vector can be made */
+	ASSERT_EQ(0, file_write("/proc/sys/vm/nr_hugepages", "8"));
+	self->plain = mmap(NULL, PIECE, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->plain);
+	iov.iov_base = self->plain;
+	ASSERT_EQ(0, reg_dmabuf(&self->rig.ring, 0, self->rig.mem.fd,
+				self->rig.disk));
+	ASSERT_EQ(1, reg_plain(&self->rig.ring, 1, &iov, NULL, 1));
+}
+
+FIXTURE_TEARDOWN(end)
+{
+	munmap(self->plain, PIECE);
+	EXPECT_EQ(0, file_write("/proc/sys/vm/nr_hugepages", "0"));
+	rig_down(&self->rig);
+}
+
+/* As much as is left, however long the vector is, and however often issued */
+TEST_F(end, vector_is_short)
+{
+	static const __u8 ops[] = {
+		IORING_OP_READV_FIXED, IORING_OP_WRITEV_FIXED,
+	};
+	struct rig *rig = &self->rig;
+	struct iovec iov[NR];
+
+	for (unsigned int i = 0; i < NR; i++) {
+		iov[i].iov_base = variant->slot ? self->plain : NULL;
+		iov[i].iov_len = PIECE;
+	}
+	/* one command, then two: the second kind is always issued twice */
+	for (__u64 rest = 4096; rest <= 9 * MiB; rest += 9 * MiB - 4096)
+		for (unsigned int i = 0; i < 2; i++)
+			EXPECT_EQ(rest, uring_rw(&rig->ring, ops[i], rig->disk,
+						 self->size - rest,
+						 (uintptr_t)iov, NR,
+						 variant->slot));
+}
+
+/* --- a send that is cancelled by the failed request before it --- */
+
+TEST(cancelled_send)
+{
+	static char plain[4096] __attribute__((aligned(4096)));
+	static const int wanted[] = { 0, -EFAULT, -ECANCELED, -ECANCELED };
+	struct iovec v = { plain, sizeof(plain) };
+	struct io_uring_regbuf_desc d;
+	struct rig rig;
+	int s[2];
+
+	RIG_UP(&rig, "LAB_NVME_MAIN", MEM_UDMABUF, 64 * KiB, 0);
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, s));
+	d = desc_dmabuf(rig.mem.fd, s[0]);
+	d.flags = IO_REGBUF_DMABUF_COPY_OK;
+	ASSERT_EQ(0, reg_one(&rig.ring, 0, &d));
+	ASSERT_EQ(1, reg_plain(&rig.ring, 1, &v, NULL, 1));
+
+	for (unsigned int i = 0; i < 8; i++) {
+		unsigned int slot = i & 1, msg = i & 2, more = 0, notifs = 0;
+		struct iovec iov = { slot ? plain : NULL, sizeof(plain) };
+		struct msghdr h = { .msg_iov = &iov, .msg_iovlen = 1 };
+		struct io_uring_sqe *sqe;
+		struct uring_res res;
+
+		/* outside the buffer */
+		sqe = uring_prep_rw(&rig.ring, IORING_OP_READ_FIXED, rig.disk, 0,
+				    1ULL << 40, 512, 0);
+		sqe->flags = IOSQE_IO_LINK | (i & 4 ? IOSQE_ASYNC : 0);
+		sqe->user_data = 1;
+		sqe = uring_sqe(&rig.ring);
+		sqe->opcode = msg ? IORING_OP_SENDMSG_ZC : IORING_OP_SEND_ZC;
+		sqe->fd = s[0];
+		sqe->addr = msg ? (uintptr_t)&h : (uintptr_t)iov.iov_base;
+		sqe->len = msg ? 1 : sizeof(plain);
+		sqe->buf_index = slot;
+		sqe->ioprio = IORING_RECVSEND_FIXED_BUF;
+		sqe->user_data = 2;
+		/* nothing comes after this */
+		sqe->flags = IOSQE_IO_LINK;
+		sqe = uring_sqe(&rig.ring);
+		sqe->opcode = IORING_OP_NOP;
+		sqe->user_data = 3;
+		ASSERT_EQ(3, uring_submit(&rig.ring, 0));
+		for (unsigned int done = 0; done < 4 || more > notifs; ) {
+			ASSERT_EQ(0, uring_wait(&rig.ring, &res, 60000));
+			if (res.flags & IORING_CQE_F_NOTIF) {
+				EXPECT_EQ(2, res.user_data);
+				notifs++;
+				continue;
+			}
+			EXPECT_EQ(wanted[res.user_data], res.res);
+			more += !!(res.flags & IORING_CQE_F_MORE);
+			if (++done != 3)
+				continue;
+			/* one that nobody announced comes before this */
+			sqe = uring_sqe(&rig.ring);
+			sqe->opcode = IORING_OP_NOP;
+			ASSERT_EQ(1, uring_submit(&rig.ring, 1));
+		}
+		while (uring_peek(&rig.ring, &res))
+			notifs++;
+		EXPECT_EQ(more, notifs) {
+			TH_LOG("case %u: %u announced, %u came", i, more, notifs);
+		}
+	}
+	close(s[0]);
+	close(s[1]);
+	rig_down(&rig);
+}
+
+/* --- a write past the end of a file that fails --- */
+
+FIXTURE(append) {
+	struct rig rig;
+	char dev[64];
+	bool mounted;
+	int fd;
+};
+
+FIXTURE_VARIANT(append) {
+	const char *mkfs, *options;
+	__u64 size;		/* of the file */
+	int dmabuf;		/* what a WRITE_FIXED gives */
+};
+
+FIXTURE_VARIANT_ADD(append, journal) {
+	"", "data=journal", MiB, -EFAULT,
+};
+
+FIXTURE_VARIANT_ADD(append, inline_data) {
+	"-O inline_data", "", 20, -EFAULT,
+};
+
+FIXTURE_VARIANT_ADD(append, inline_journal) {
+	"-O inline_data", "data=journal", 20, -EFAULT,
+};
+
+/* these have direct I/O */
+FIXTURE_VARIANT_ADD(append, nodelalloc) {
+	"", "nodelalloc", MiB, 4096,
+};
+
+FIXTURE_VARIANT_ADD(append, delalloc) {
+	"", "", MiB, 4096,
+};
+
+#define MNT	"/mnt/append"
+
+FIXTURE_SETUP(append)
+{
+	char cmd[256], data[32] = "not empty";
+
+	RIG_UP(&self->rig, "LAB_NVME_FS", MEM_UDMABUF, MiB, 0);
+	snprintf(self->dev, sizeof(self->dev), "%sp3", lab_env("LAB_NVME_FS"));
+	snprintf(cmd, sizeof(cmd), "mkfs.ext4 -q -F -b 4096 -I 256 %s %s",
+		 variant->mkfs, self->dev);
+	ASSERT_EQ(0, system(cmd));
+	mkdir(MNT, 0700);
+	ASSERT_EQ(0, mount(self->dev, MNT, "ext4", 0, variant->options));
+	self->mounted = true;
+	self->fd = open(MNT "/file", O_RDWR | O_CREAT, 0600);
+	ASSERT_GE(self->fd, 0);
+	ASSERT_EQ(20, write(self->fd, data, 20));
+	ASSERT_EQ(0, ftruncate(self->fd, variant->size));
+	ASSERT_EQ(0, reg_dmabuf(&self->rig.ring, 0, self->rig.mem.fd,
+				self->rig.disk));
+}
+
+FIXTURE_TEARDOWN(append)
+{
+	close(self->fd);
+	rig_down(&self->rig);
+	/* the ring lets go of its files a little later */
+	while (self->mounted && umount(MNT)) {
+		ASSERT_EQ(EBUSY, errno);
+		lab_sleep_ms(20);
+	}
+}
+
+static long long size_of(int fd)
+{
+	struct stat st;
+
+	return fstat(fd, &st) ? -errno : st.st_size;
+}
+
+/* A buffered write from memory that is not there */
+TEST_F(append, bad_address)
+{
+	char *none = mmap(NULL, 8192, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS,
+			  -1, 0);
+
+	ASSERT_NE(MAP_FAILED, none);
+	EXPECT_EQ(-1, pwrite(self->fd, none, 4096, 2 * MiB));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(variant->size, size_of(self->fd));
+	/* within a block that is the last one, too */
+	EXPECT_EQ(-1, pwrite(self->fd, none, 100, variant->size + 50));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(variant->size, size_of(self->fd));
+	/* nothing is left of them: this is as if they had never been */
+	EXPECT_EQ(0, fsync(self->fd));
+	EXPECT_EQ(3, pwrite(self->fd, "end", 3, variant->size));
+	EXPECT_EQ(0, fsync(self->fd));
+	EXPECT_EQ(variant->size + 3, size_of(self->fd));
+	munmap(none, 8192);
+}
+
+TEST_F(append, dmabuf)
+{
+	int fd = lab_open(MNT "/file");
+
+	ASSERT_GE(fd, 0);
+	EXPECT_EQ(variant->dmabuf,
+		  uring_write(&self->rig.ring, fd, 2 * MiB, 0, 4096, 0));
+	EXPECT_EQ(variant->dmabuf < 0 ? variant->size : 2 * MiB + 4096,
+		  size_of(fd));
+	close(fd);
+}
+
+TEST_HARNESS_MAIN
