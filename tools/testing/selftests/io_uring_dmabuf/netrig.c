@@ -643,9 +643,11 @@ int net_socket(const struct netrig *n, enum net_side side, int family, int type,
 	net_timeouts(sk);
 	/*
 	 * TCP tries again within a second of what a test waits for, so that there is
-	 * no backoff to be patient with. Other protocols do not know the option.
+	 * no backoff to be patient with; it does not give up any earlier for that.
+	 * Other protocols do not know the options.
 	 */
 	net_set(sk, IPPROTO_TCP, TCP_RTO_MAX_MS, 1000);
+	net_set(sk, IPPROTO_TCP, TCP_USER_TIMEOUT, 600 * 1000);
 	return sk;
 }
 

@@ -570,30 +570,51 @@ TEST_F(netkit, many_netkits)
 
 #define MAX_SEGMENT	"/sys/kernel/debug/netdevsim/netdevsim7301/max_segment_size"
 
+/* Packets of more than a descriptor, all the way */
+static int large_mtu(const struct netrig *n, const struct nsim *s)
+{
+	char name[IF_NAMESIZE];
+	int ret = net_ip(n->ns[NET_CARD], "link set dev nk73c mtu 60000\n") ?:
+		  net_ip(s->ns[TX], "link set dev nk73 mtu 60000\n");
+
+	for (int side = TX; !ret && side < SIDES; side++) {
+		ns_enter(s->ns[side]);
+		if_indextoname(s->ifindex[side], name);
+		ns_enter(s->home);
+		ret = net_ip(s->ns[side], "link set dev %s mtu 60000\n", name);
+	}
+	return ret;
+}
+
 /* Memory that is contiguous is cut for a device with small descriptors */
 TEST_F(netkit, small_descriptors)
 {
 	static const char *const max[] = { "4096", "16384", "65536" };
-	struct piece p = { SEED, 3, variant->tcp ? SIZE - 3 : 1400 };
+	struct piece p = { SEED, 3, variant->tcp ? SIZE - 3 : 40000 };
 	struct netrig *n = &self->net;
 	struct receiver r;
 	struct mem mem;
+	int tx, rx;
 
 	LEASE();
+	ASSERT_EQ(0, large_mtu(n, &self->nsim));
+	ASSERT_EQ(0, open_pair(n, variant->tcp, &self->other));
+	tx = self->other.tx;
+	rx = self->other.rx;
 	ASSERT_EQ(0, mem_create(&mem, MEM_CMA, SIZE));
 	ASSERT_EQ(0, mem_fill(&mem, 0, 0, SIZE, SEED));
 	for (unsigned int i = 0; i < ARRAY_SIZE(max); i++) {
 		ASSERT_EQ(0, file_write(MAX_SEGMENT, max[i]));
-		ASSERT_EQ(0, net_reg(n, 0, mem.fd, self->pair.tx, 0));
+		ASSERT_EQ(0, net_reg(n, 0, mem.fd, tx, 0));
 		if (variant->tcp) {
-			ASSERT_EQ(0, receiver_start(&r, self->pair.rx, &p, 1));
-			EXPECT_EQ(0, net_send_all(n, self->pair.tx, 0, p.pos,
+			ASSERT_EQ(0, receiver_start(&r, rx, &p, 1));
+			EXPECT_EQ(0, net_send_all(n, tx, 0, p.pos,
 						  p.len, 0));
 			ASSERT_EQ(0, receiver_join(&r));
 		} else {
-			EXPECT_EQ(p.len, net_send(n, self->pair.tx, 0, p.pos,
+			EXPECT_EQ(p.len, net_send(n, tx, 0, p.pos,
 						  p.len, 0));
-			ASSERT_EQ(0, net_recv_datagram(self->pair.rx, &p, 1));
+			ASSERT_EQ(0, net_recv_datagram(rx, &p, 1));
 		}
 		ASSERT_EQ(0, net_idle(n));
 		ASSERT_EQ(0, reg_clear(&n->ring, 0));
