@@ -78,8 +78,6 @@ static void dma_iobuf_invalidate(struct dma_buf_attachment *attach)
 	    (!rcu_access_pointer(att->map) && !att->pending))
 		return;
 	WRITE_ONCE(att->nr_invals, att->nr_invals + 1);
-	if (att->idev->ops)
-		WRITE_ONCE(att->revoked, true);
 	dma_iobuf_att_unmap(att, NULL);
 }
 
@@ -535,7 +533,6 @@ static struct dma_iobuf_att *dma_iobuf_att_find(struct dma_iobuf_dev *idev,
 		if (att->dmabuf == buf->dmabuf &&
 		    att->dir == dma_iobuf_att_dir(idev, buf) &&
 		    att->flags == dma_iobuf_att_flags(idev, buf) &&
-		    !READ_ONCE(att->revoked) &&
 		    kref_get_unless_zero(&att->ref))
 			return att;
 	return NULL;

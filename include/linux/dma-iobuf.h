@@ -189,7 +189,6 @@ struct dma_iobuf_map {
  * @dir:	what the device may do with the memory
  * @flags:	DMA_IOBUF_*
  * @pinned:	dma_buf_pin() was done
- * @revoked:	the exporter took it away and @idev has ops: not to be used again
  * @id:		for &struct dma_iobuf_info
  * @peer2peer:	the exporter left &dma_buf_attachment.peer2peer set
  * @nr_maps:	mappings made so far; under the reservation lock
@@ -215,7 +214,6 @@ struct dma_iobuf_att {
 	enum dma_data_direction	dir;
 	unsigned int		flags;
 	bool			pinned;
-	bool			revoked;
 	bool			dead;
 	bool			peer2peer;
 	u64			id;
