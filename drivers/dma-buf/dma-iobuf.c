@@ -1128,6 +1128,9 @@ int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file)
 	int ret;
 
 	ret = dma_iobuf_targets_of(file, &set);
+	/* what cannot be a target was none */
+	if (ret == -EOPNOTSUPP)
+		ret = -EBADF;
 	for (i = 0; i < set.nr && !ret; i++) {
 		struct dma_iobuf_att *att = dma_iobuf_att_of(buf, set.dev[i]);
 
