@@ -11,12 +11,6 @@
 #define SIZE	(1 * MiB)
 #define READS	32
 
-static unsigned int rounds(unsigned int plain, unsigned int debug,
-			   unsigned int soak)
-{
-	return lab_is("SOAK", "1") ? soak : lab_scale(plain, debug);
-}
-
 /* I/O takes all paths in turn: one that is not attached shows */
 static int round_robin(void)
 {
@@ -67,7 +61,7 @@ static unsigned int nr_targets(struct rig *rig)
  */
 TEST(paths)
 {
-	unsigned int nr = rounds(6, 3, 1000);
+	unsigned int nr = lab_soak(lab_scale(6, 3), 1000);
 	char pci[2][64];
 	struct rig rig;
 
@@ -152,7 +146,7 @@ TEST(other_targets)
 TEST(drives)
 {
 	const char *pci = NEED_ENV("LAB_PCI_MAIN");
-	unsigned int nr = rounds(4, 2, 200);
+	unsigned int nr = lab_soak(lab_scale(4, 2), 200);
 	struct io_uring_regbuf_desc d;
 	struct rig rig;
 
