@@ -81,7 +81,7 @@
  * The exporter maps memory in the BAR for the CPU in the kernel, as I/O memory;
  * not with DMA_BUF_BAR_NO_PIN
  */
-#define DMA_BUF_BAR_VMAP		(1U << 8)
+#define DMA_BUF_BAR_VMAP		0x0100
 
 /* Where the memory of a buffer is */
 #define DMA_BUF_BAR_PLACE_A		0	/* lower half of the BAR */

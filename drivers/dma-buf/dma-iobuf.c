@@ -802,13 +802,17 @@ bool dma_iobuf_targets_pin(const struct dma_iobuf_targets *set)
 
 /* ---- buffers ---- */
 
+static struct dma_iobuf_att *dma_iobuf_entry(struct dma_iobuf *buf,
+					     unsigned int i)
+{
+	return rcu_dereference_protected(buf->att[i],
+					 lockdep_is_held(&buf->lock));
+}
+
 /* the device of an entry is gone: the entry can be used for another */
 static bool dma_iobuf_entry_dead(struct dma_iobuf *buf, unsigned int i)
 {
-	struct dma_iobuf_att *att = rcu_dereference_protected(buf->att[i],
-						lockdep_is_held(&buf->lock));
-
-	return READ_ONCE(att->idev->dead);
+	return READ_ONCE(dma_iobuf_entry(buf, i)->idev->dead);
 }
 
 /* the attachment to a device that is there, with a reference; or NULL */
@@ -868,8 +872,7 @@ static int dma_iobuf_publish(struct dma_iobuf *buf, struct dma_iobuf_att **atts,
 	}
 	for (k = 0; k < nr_new && to[k] < nr; k++) {
 		WRITE_ONCE(buf->dev[to[k]], NULL);
-		old[nr_old++] = rcu_dereference_protected(buf->att[to[k]],
-						lockdep_is_held(&buf->lock));
+		old[nr_old++] = dma_iobuf_entry(buf, to[k]);
 	}
 	if (nr_old)
 		synchronize_rcu();
@@ -993,9 +996,12 @@ static void dma_iobuf_free_work(struct work_struct *work)
 {
 	struct dma_iobuf *buf = container_of(work, struct dma_iobuf, free_work);
 
-	while (buf->nr_att)
-		dma_iobuf_att_put(rcu_dereference_protected(
-					buf->att[--buf->nr_att], true));
+	while (buf->nr_att) {
+		struct dma_iobuf_att *att;
+
+		att = rcu_dereference_protected(buf->att[--buf->nr_att], true);
+		dma_iobuf_att_put(att);
+	}
 	dma_buf_put(buf->dmabuf);
 	kvfree(buf);
 }
@@ -1056,8 +1062,9 @@ void dma_iobuf_put_sync(struct dma_iobuf *buf)
  * Return: the buffer, to be dropped with dma_iobuf_put(); or an ERR_PTR():
  * -EOPNOTSUPP: a device is not coherent or bounces; -ENODEV: a device is going
  * away; -EREMOTEIO: DMA_IOBUF_REQUIRE_P2P and not peer-to-peer, or addresses that
- * a device cannot reach; -EINVAL: not made of whole pages; -ENOMEM, also for DMA_IOBUF_DEVICE_MEM and not memory of
- * a device; -EINTR: a fatal signal; or the exporter's error.
+ * a device cannot reach; -EINVAL: not made of whole pages; -ENOMEM, also for
+ * DMA_IOBUF_DEVICE_MEM and not memory of a device; -EINTR: a fatal signal; or the
+ * exporter's error, as user space knows it.
  */
 struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 				   struct dma_iobuf_targets *set,
@@ -1175,9 +1182,7 @@ void dma_iobuf_get_info(struct dma_iobuf *buf, unsigned int idx,
 {
 	/* the entry stays, with all that it refers to */
 	guard(mutex)(&buf->lock);
-	dma_iobuf_att_info(rcu_dereference_protected(buf->att[idx],
-						lockdep_is_held(&buf->lock)),
-			   info);
+	dma_iobuf_att_info(dma_iobuf_entry(buf, idx), info);
 }
 
 static int __init dma_iobuf_init(void)
