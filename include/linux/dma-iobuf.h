@@ -375,7 +375,7 @@ static inline void dma_iobuf_targets_add_disk(struct dma_iobuf_targets *set,
 
 static inline unsigned int dma_iobuf_nr_att(const struct dma_iobuf *buf)
 {
-	/* pairs with dma_iobuf_add_targets(): entries are there before nr_att */
+	/* pairs with dma_iobuf_publish(): entries are there before nr_att */
 	return smp_load_acquire(&buf->nr_att);
 }
 
