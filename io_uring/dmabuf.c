@@ -478,11 +478,13 @@ static int io_dmabuf_add_targets(struct io_dmabuf *idb,
 				 struct io_dmabuf_why *why)
 {
 	struct io_dmabuf new = { .flags = idb->flags, .user = idb->user };
-	struct dma_iobuf *buf;
+	struct dma_iobuf *buf = NULL;
 	int ret;
 
-	buf = io_dmabuf_make(&new, idb->buf->dmabuf, set, idb->buf->dir,
-			     idb->buf->flags, why);
+	/* else only a disk is new: nothing is attached, nothing costs */
+	if (set->nr)
+		buf = io_dmabuf_make(&new, idb->buf->dmabuf, set, idb->buf->dir,
+				     idb->buf->flags, why);
 	if (IS_ERR(buf)) {
 		ret = PTR_ERR(buf);
 		goto uncharge;
@@ -500,7 +502,8 @@ static int io_dmabuf_add_targets(struct io_dmabuf *idb,
 	}
 	mutex_unlock(&idb->targets_lock);
 put:
-	dma_iobuf_put_sync(buf);
+	if (buf)
+		dma_iobuf_put_sync(buf);
 uncharge:
 	io_dmabuf_charges_drop(&new);
 	return min(ret, 0);
@@ -577,7 +580,8 @@ static int io_dmabuf_map(struct io_kiocb *req, bool nowait)
 		return -EAGAIN;
 	req->flags &= ~REQ_F_DMABUF_MAP;
 	do {
-		ret = __dma_iobuf_prepare(io_req_dma_iobuf(req), req->file);
+		ret = __dma_iobuf_prepare(io_req_dma_iobuf(req), req->file,
+					  req->flags & REQ_F_DMABUF_RETARGET);
 	} while (ret == -EINTR && io_dmabuf_task_work());
 	return ret;
 }

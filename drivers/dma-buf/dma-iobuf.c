@@ -379,9 +379,33 @@ static void dma_iobuf_att_release(struct kref *ref)
 		dma_iobuf_att_free(att);
 }
 
+static void dma_iobuf_att_free_work(struct work_struct *work)
+{
+	dma_iobuf_att_release(&container_of(work, struct dma_iobuf_att,
+					    free_work)->ref);
+}
+
+static void dma_iobuf_att_release_later(struct kref *ref)
+{
+	struct dma_iobuf_att *att = container_of(ref, struct dma_iobuf_att, ref);
+
+	INIT_WORK(&att->free_work, dma_iobuf_att_free_work);
+	queue_work(dma_iobuf_wq, &att->free_work);
+}
+
+/* for those who have nothing to do with it, and must not wait for its end */
+static void dma_iobuf_att_put_later(struct dma_iobuf_att *att)
+{
+	kref_put(&att->ref, dma_iobuf_att_release_later);
+}
+
 static void dma_iobuf_att_put(struct dma_iobuf_att *att)
 {
-	kref_put(&att->ref, dma_iobuf_att_release);
+	/* who was killed waits for nobody */
+	if (fatal_signal_pending(current))
+		dma_iobuf_att_put_later(att);
+	else
+		kref_put(&att->ref, dma_iobuf_att_release);
 }
 
 static int dma_iobuf_pin(struct dma_buf_attachment *attach)
@@ -982,7 +1006,7 @@ int dma_iobuf_add_targets(struct dma_iobuf *buf, struct dma_iobuf_targets *set,
 	if (ret > 0)
 		synchronize_rcu();
 	while (ret > 0)
-		dma_iobuf_att_put(old[--ret]);
+		dma_iobuf_att_put_later(old[--ret]);
 	if (!ret)
 		return nr;
 	dma_iobuf_why(why, DMA_IOBUF_STAGE_DEVICE, 0);
@@ -1097,11 +1121,7 @@ struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 
 	ret = dma_iobuf_add_targets(buf, set, why);
 	if (ret < 0) {
-		/* who was killed waits for nobody */
-		if (fatal_signal_pending(current))
-			dma_iobuf_put(buf);
-		else
-			dma_iobuf_put_sync(buf);
+		dma_iobuf_put_sync(buf);
 		return ERR_PTR(ret);
 	}
 	/* a question to this call, no property of the buffer */
@@ -1113,6 +1133,7 @@ struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
  * __dma_iobuf_prepare - map a buffer for the devices of a file
  * @buf:	the buffer
  * @file:	file that the I/O is for, it must have ->dma_targets()
+ * @retarget:	the I/O went to a device that is no target, or is gone
  *
  * For I/O that a driver has refused because the mapping was missing
  * (dma_iobuf_map_get()). It is not called before: the mapping may be gone again
@@ -1127,7 +1148,7 @@ struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
  * gone; -EINTR, also if the exporter's wait was interrupted; or the exporter's
  * error.
  */
-int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file)
+int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool retarget)
 {
 	struct dma_iobuf_targets set = { };
 	bool missing = false, mapped = false;
@@ -1139,8 +1160,12 @@ int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file)
 	if (ret == -EOPNOTSUPP)
 		ret = -EBADF;
 	for (i = 0; i < set.nr && !ret; i++) {
-		struct dma_iobuf_att *att = dma_iobuf_att_of(buf, set.dev[i]);
+		struct dma_iobuf_att *att;
 
+		/* its end may take a while, which is nothing to wait for */
+		if (READ_ONCE(set.dev[i]->dead))
+			continue;
+		att = dma_iobuf_att_of(buf, set.dev[i]);
 		if (!att) {
 			missing = true;
 			continue;
@@ -1153,12 +1178,14 @@ int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file)
 			mapped = true;
 		dma_iobuf_att_put(att);
 	}
-	if (!ret && missing) {
+	/* if only a mapping was gone, a new device has nothing to do with this I/O */
+	if (!ret && missing && (retarget || !mapped)) {
 		if (dma_iobuf_knows_disk(buf, &set))
 			ret = dma_iobuf_add_targets(buf, &set, NULL);
 		else if (!mapped)
 			ret = -EBADF;
-		mapped |= ret > 0;
+		/* 0: somebody else was quicker, and has attached and mapped it */
+		mapped |= ret >= 0;
 		ret = min(ret, 0);
 	}
 	if (!ret && !mapped)

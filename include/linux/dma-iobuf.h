@@ -201,6 +201,7 @@ struct dma_iobuf_map {
  * @dev_node:	in &struct dma_iobuf_dev.atts
  * @priv:	for &struct dma_iobuf_dev.ops
  * @priv_bytes:	memory that @priv takes
+ * @free_work:	ends it, for those who cannot wait
  * @rcu:	drivers look at @map without a reference
  */
 struct dma_iobuf_att {
@@ -224,6 +225,7 @@ struct dma_iobuf_att {
 	struct list_head	dev_node;
 	void			*priv;
 	size_t			priv_bytes;
+	struct work_struct	free_work;
 	struct rcu_head		rcu;
 };
 
@@ -340,7 +342,7 @@ struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 				   struct dma_iobuf_reason *why);
 int dma_iobuf_add_targets(struct dma_iobuf *buf, struct dma_iobuf_targets *set,
 			  struct dma_iobuf_reason *why);
-int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file);
+int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool retarget);
 void dma_iobuf_put_sync(struct dma_iobuf *buf);
 bool dma_iobuf_has_target(struct dma_iobuf *buf,
 			  const struct dma_iobuf_dev *idev);
