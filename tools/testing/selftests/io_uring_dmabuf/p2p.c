@@ -92,13 +92,14 @@ TEST_F(p2p, granule)
 	if (variant->kind == MEM_BAR_64K_SEPARATE) {
 		EXPECT_GE(q.granule, 64 * KiB);
 		EXPECT_LE(q.entries, SIZE / (64 * KiB));
-		EXPECT_GE(q.entries, 2);
 	}
-	/* granules of 4 KiB would be 1024 */
+	/*
+	 * Granules of 4 KiB would be 1024. The allocator of IOVAs decides which
+	 * pieces become neighbours, so that there can be fewer, and larger ones.
+	 */
 	if (variant->kind == MEM_BAR_MIXED) {
-		EXPECT_EQ(q.granule, 4 * KiB);
+		EXPECT_GE(q.granule, 4 * KiB);
 		EXPECT_LE(q.entries, 9 * SIZE / MiB);
-		EXPECT_GE(q.entries, 2);
 	}
 }
 
