@@ -10,9 +10,10 @@
 
 #define SIZE	(1 * MiB)
 #define READS	32
+#define DEPTH	8
 
-/* I/O takes all paths in turn: one that is not attached shows */
-static int round_robin(void)
+/* "round-robin": I/O takes all paths in turn, and one that is not attached shows */
+static int iopolicy(const char *policy)
 {
 	char path[96];
 	int ret = -ENOENT;
@@ -20,27 +21,40 @@ static int round_robin(void)
 	for (int i = 0; i < 8; i++) {
 		snprintf(path, sizeof(path),
 			 "/sys/class/nvme-subsystem/nvme-subsys%d/iopolicy", i);
-		if (!file_write(path, "round-robin"))
+		if (!file_write(path, policy))
 			ret = 0;
 	}
 	return ret;
 }
 
-/* Reads that are all compared: how many went wrong, and how */
+/* Reads that are all compared, DEPTH at a time: how many went wrong, and how */
 static int reads(struct rig *rig, unsigned int nr)
 {
+	struct uring_res res;
 	int bad = 0;
 
-	for (unsigned int i = 0; i < nr; i++) {
-		__u64 at = i % (SIZE / 4096) * 4096;
-		int ret;
+	for (unsigned int i = 0; i < nr; i += DEPTH) {
+		unsigned int n = nr - i < DEPTH ? nr - i : DEPTH;
 
-		mem_poison(&rig->mem, at, 4096, POISON);
-		ret = uring_read(&rig->ring, rig->disk, at, at, 4096, 0);
-		if (ret == 4096 && mem_check(&rig->mem, at, at, 4096, 77) < 0)
-			continue;
-		if (!bad++)
-			ksft_print_msg("read %u: %d\n", i, ret);
+		for (unsigned int k = 0; k < n; k++) {
+			__u64 at = (i + k) % (SIZE / 4096) * 4096;
+
+			mem_poison(&rig->mem, at, 4096, POISON);
+			uring_prep_rw(&rig->ring, IORING_OP_READ_FIXED,
+				      rig->disk, at, at, 4096, 0)->user_data = at;
+		}
+		uring_submit(&rig->ring, 0);
+		for (unsigned int k = 0; k < n; k++) {
+			if (uring_wait(&rig->ring, &res, 60000))
+				return -1;
+			if (res.res == 4096 &&
+			    mem_check(&rig->mem, res.user_data, res.user_data,
+				      4096, 77) < 0)
+				continue;
+			if (!bad++)
+				ksft_print_msg("read at %llu: %d\n",
+					       res.user_data, res.res);
+		}
 	}
 	return bad;
 }
@@ -66,7 +80,7 @@ TEST(paths)
 	struct rig rig;
 
 	RIG_UP(&rig, "LAB_NVME_MP", MEM_UDMABUF, SIZE, 0);
-	ASSERT_EQ(0, round_robin());
+	ASSERT_EQ(0, iopolicy("round-robin"));
 	for (int i = 0; i < 2; i++)
 		ASSERT_TRUE(nvme_shared_pci(i, pci[i], sizeof(pci[i])));
 	ASSERT_EQ(0, disk_fill(rig.disk, 0, SIZE, 77));
@@ -79,7 +93,7 @@ TEST(paths)
 		ASSERT_EQ(1, bufinfo_attachments(rig.mem.fd));
 		ASSERT_EQ(0, nvme_bind(pci[i % 2]));
 		ASSERT_TRUE(nvme_wait_paths(2));
-		/* the namespace is found a moment after the controller is live */
+		/* it is taken a moment after it is there */
 		for (int t = 0; bufinfo_attachments(rig.mem.fd) != 2 && t < 200; t++) {
 			ASSERT_EQ(0, reads(&rig, READS));
 			lab_sleep_ms(20);
@@ -88,6 +102,38 @@ TEST(paths)
 		ASSERT_EQ(2, nr_targets(&rig));
 		ASSERT_EQ(0, reads(&rig, READS));
 	}
+	rig_down(&rig);
+}
+
+/*
+ * A path comes back that no I/O takes, until the other one goes: then all do at
+ * once, and find it not attached. Nobody is told that it is gone.
+ */
+TEST(failover)
+{
+	unsigned int nr = lab_soak(lab_scale(3, 2), 200);
+	char pci[2][64];
+	struct rig rig;
+
+	RIG_UP(&rig, "LAB_NVME_MP", MEM_UDMABUF, SIZE, 0);
+	ASSERT_EQ(0, iopolicy("numa"));
+	for (int i = 0; i < 2; i++)
+		ASSERT_TRUE(nvme_shared_pci(i, pci[i], sizeof(pci[i])));
+	ASSERT_EQ(0, disk_fill(rig.disk, 0, SIZE, 77));
+	ASSERT_EQ(0, reg_dmabuf(&rig.ring, 0, rig.mem.fd, rig.disk));
+	for (unsigned int i = 0; i < 2 * nr; i++) {
+		ASSERT_EQ(0, nvme_unbind(pci[i % 2]));
+		ASSERT_EQ(0, reads(&rig, READS));
+		ASSERT_EQ(0, nvme_bind(pci[i % 2]));
+		ASSERT_TRUE(nvme_wait_paths(2));
+		ASSERT_EQ(0, nvme_unbind(pci[(i + 1) % 2]));
+		ASSERT_EQ(0, reads(&rig, READS));
+		ASSERT_EQ(1, bufinfo_attachments(rig.mem.fd));
+		ASSERT_EQ(0, nvme_bind(pci[(i + 1) % 2]));
+		ASSERT_TRUE(nvme_wait_paths(2));
+		ASSERT_EQ(2, nr_targets(&rig));
+	}
+	ASSERT_EQ(0, iopolicy("round-robin"));
 	rig_down(&rig);
 }
 

@@ -88,6 +88,18 @@ int lab_max_command(int disk)
 	return id[77] && id[77] < 11 ? 4096 << id[77] : 8 << 20;
 }
 
+int lab_small_commands(const char *env, bool on)
+{
+	char limit[96];
+
+	if (lab_is("LAB_IOMMU", "off"))
+		return 0;
+	snprintf(limit, sizeof(limit), "/sys/block/%.32s/queue/max_sectors_kb",
+		 strrchr(lab_env(env), '/') + 1);
+	/* 0: the user sets no limit */
+	return file_write(limit, on ? "2048" : "0");
+}
+
 double lab_now(void)
 {
 	struct timespec ts;

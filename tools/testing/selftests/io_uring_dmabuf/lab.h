@@ -43,6 +43,12 @@ int lab_open(const char *path);
 int lab_open_part(const char *disk, unsigned int part);
 /* Bytes of the largest command that an NVMe drive takes, by its own word; -errno */
 int lab_max_command(int disk);
+/*
+ * Commands of at most 2 MiB for the drive that @env names. An emulated one may take
+ * at most 1024 scattered pieces in a command, IOMMU or not: QEMU's aborts at more
+ * ("niov <= IOV_MAX"). Without an IOMMU the lab has such a limit already.
+ */
+int lab_small_commands(const char *env, bool on);
 
 double lab_now(void);				/* seconds, monotonic */
 void lab_sleep_ms(unsigned int ms);

@@ -103,7 +103,22 @@ bool nvme_shared_pci(unsigned int skip, char *pci, size_t len)
 	return found;
 }
 
-/* How many paths of the shared subsystem have a live controller */
+/* A namespace below a controller, that is a path of a head: nvme0c1n1 */
+static bool has_path(const char *ctrl)
+{
+	unsigned int a, b, c;
+	bool found = false;
+	struct dirent *de;
+	DIR *d = opendir(ctrl);
+
+	while (d && !found && (de = readdir(d)))
+		found = sscanf(de->d_name, "nvme%uc%un%u", &a, &b, &c) == 3;
+	if (d)
+		closedir(d);
+	return found;
+}
+
+/* How many paths of the shared subsystem are there, with a live controller */
 static unsigned int live_paths(void)
 {
 	char ctrl[200], path[240], pci[64], state[32];
@@ -114,7 +129,7 @@ static unsigned int live_paths(void)
 			continue;
 		snprintf(path, sizeof(path), "%s/state", ctrl);
 		live += !file_read(path, state, sizeof(state)) &&
-			!strncmp(state, "live", 4);
+			!strncmp(state, "live", 4) && has_path(ctrl);
 	}
 	return live;
 }

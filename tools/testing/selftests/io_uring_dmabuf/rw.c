@@ -302,31 +302,18 @@ TEST(sixty_four_mib)
 	rig_down(&rig);
 }
 
-/*
- * An emulated drive may take at most 1024 scattered pieces in one command, IOMMU
- * or not: QEMU's aborts at more ("niov <= IOV_MAX"), or has no larger commands.
- * Without an IOMMU the lab has such a limit already.
- */
 TEST(sixty_four_mib_of_single_pages)
 {
-	char limit[96];
 	struct rig rig;
-	bool set;
 	int ret;
 
 	RIG_UP(&rig, "LAB_NVME_MAIN", MEM_UDMABUF_4K, 64 * MiB, 0);
 	ASSERT_LE(MiB, lab_max_command(rig.disk));
-	set = !lab_is("LAB_IOMMU", "off") && lab_max_command(rig.disk) > (int)(2 * MiB);
-	snprintf(limit, sizeof(limit), "/sys/block/%s/queue/max_sectors_kb",
-		 strrchr(lab_env("LAB_NVME_MAIN"), '/') + 1);
-	if (set)
-		ASSERT_EQ(0, file_write(limit, "2048"));
+	ASSERT_EQ(0, lab_small_commands("LAB_NVME_MAIN", true));
 	ret = reg_dmabuf(&rig.ring, 0, rig.mem.fd, rig.disk);
 	if (!ret)
 		ret = move_64_mib(&rig);
-	/* 0: the user sets no limit */
-	if (set)
-		EXPECT_EQ(0, file_write(limit, "0"));
+	EXPECT_EQ(0, lab_small_commands("LAB_NVME_MAIN", false));
 	EXPECT_EQ(0, ret);
 	rig_down(&rig);
 }

@@ -38,6 +38,7 @@ FIXTURE_SETUP(end)
 
 	RIG_UP(&self->rig, "LAB_NVME_MAIN", MEM_UDMABUF, PIECE, 0);
 	ASSERT_EQ(0, ioctl(self->rig.disk, BLKGETSIZE64, &self->size));
+	ASSERT_EQ(0, lab_small_commands("LAB_NVME_MAIN", true));
 	/* so few bio_vecs that the vector can be made */
 	ASSERT_EQ(0, file_write("/proc/sys/vm/nr_hugepages", "8"));
 	self->plain = mmap(NULL, PIECE, PROT_READ | PROT_WRITE,
@@ -52,6 +53,7 @@ FIXTURE_SETUP(end)
 FIXTURE_TEARDOWN(end)
 {
 	munmap(self->plain, PIECE);
+	EXPECT_EQ(0, lab_small_commands("LAB_NVME_MAIN", false));
 	EXPECT_EQ(0, file_write("/proc/sys/vm/nr_hugepages", "0"));
 	rig_down(&self->rig);
 }
@@ -69,7 +71,7 @@ TEST_F(end, vector_is_short)
 		iov[i].iov_base = variant->slot ? self->plain : NULL;
 		iov[i].iov_len = PIECE;
 	}
-	/* one command, then two: the second kind is always issued twice */
+	/* one command, then several: the second kind is always issued twice */
 	for (__u64 rest = 4096; rest <= 9 * MiB; rest += 9 * MiB - 4096)
 		for (unsigned int i = 0; i < 2; i++)
 			EXPECT_EQ(rest, uring_rw(&rig->ring, ops[i], rig->disk,

@@ -42,7 +42,7 @@ FIXTURE(vectors) {
 	__u64 granule;
 	__u64 max_command;	/* bytes */
 	long long max_segments;	/* of a request that is described piece by piece */
-	char limit[96], path[96];
+	char path[96];
 	char *mem, *got, *disk;	/* of the model, and to compare with it */
 };
 
@@ -99,12 +99,8 @@ FIXTURE_SETUP(vectors)
 		self->fd = open(self->path, O_RDWR | O_CREAT | O_DIRECT, 0600);
 		ASSERT_GE(self->fd, 0);
 	}
-	/* one command of an emulated drive takes at most 1024 pieces */
-	snprintf(self->limit, sizeof(self->limit),
-		 "/sys/block/%s/queue/max_sectors_kb",
-		 strrchr(lab_env(file ? "LAB_NVME_FS" : "LAB_NVME_MAIN"), '/') + 1);
 	if (variant->target == BDEV)
-		ASSERT_EQ(0, file_write(self->limit, "2048"));
+		ASSERT_EQ(0, lab_small_commands("LAB_NVME_MAIN", true));
 	ASSERT_EQ(0, cdev_open(&self->dev, NEED_ENV("LAB_NG_MAIN"),
 			       self->rig.disk));
 	snprintf(segments, sizeof(segments), "/sys/block/%s/queue/max_segments",
@@ -126,9 +122,8 @@ FIXTURE_SETUP(vectors)
 
 FIXTURE_TEARDOWN(vectors)
 {
-	/* 0: the user sets no limit; without an IOMMU the lab does */
-	if (variant->target == BDEV && !lab_is("LAB_IOMMU", "off"))
-		EXPECT_EQ(0, file_write(self->limit, "0"));
+	if (variant->target == BDEV)
+		EXPECT_EQ(0, lab_small_commands("LAB_NVME_MAIN", false));
 	if (self->fd != self->rig.disk) {
 		close(self->fd);
 		unlink(self->path);
@@ -407,11 +402,10 @@ TEST_F(vectors, gap_after_many_pages)
 
 TEST_F_TIMEOUT(vectors, random, 8 * 3600)
 {
-	const char *seed_env = getenv("SEED"), *why = NULL;
-	unsigned int count = getenv("SOAK") ? 12500 : lab_scale(250, 30);
-	__u64 seed = seed_env ? strtoull(seed_env, NULL, 0) : time(NULL);
+	unsigned int count = lab_soak(lab_scale(250, 30), 12500);
 	unsigned int i, refused = 0, gaps = 0;
-	__u64 rng = seed * 2654435761ULL + 1;
+	__u64 seed = lab_seed(), rng = seed * 2654435761ULL + 1;
+	const char *why = NULL;
 
 	for (i = 0; i < count && !why; i++) {
 		struct vec v;
