@@ -13,7 +13,7 @@
 #define DEPTH	8
 
 /* "round-robin": I/O takes all paths in turn, and one that is not attached shows */
-static int iopolicy(const char *policy)
+static int set_iopolicy(const char *policy)
 {
 	char path[96];
 	int ret = -ENOENT;
@@ -80,7 +80,7 @@ TEST(paths)
 	struct rig rig;
 
 	RIG_UP(&rig, "LAB_NVME_MP", MEM_UDMABUF, SIZE, 0);
-	ASSERT_EQ(0, iopolicy("round-robin"));
+	ASSERT_EQ(0, set_iopolicy("round-robin"));
 	for (int i = 0; i < 2; i++)
 		ASSERT_TRUE(nvme_shared_pci(i, pci[i], sizeof(pci[i])));
 	ASSERT_EQ(0, disk_fill(rig.disk, 0, SIZE, 77));
@@ -116,7 +116,7 @@ TEST(failover)
 	struct rig rig;
 
 	RIG_UP(&rig, "LAB_NVME_MP", MEM_UDMABUF, SIZE, 0);
-	ASSERT_EQ(0, iopolicy("numa"));
+	ASSERT_EQ(0, set_iopolicy("numa"));
 	for (int i = 0; i < 2; i++)
 		ASSERT_TRUE(nvme_shared_pci(i, pci[i], sizeof(pci[i])));
 	ASSERT_EQ(0, disk_fill(rig.disk, 0, SIZE, 77));
@@ -133,7 +133,7 @@ TEST(failover)
 		ASSERT_TRUE(nvme_wait_paths(2));
 		ASSERT_EQ(2, nr_targets(&rig));
 	}
-	ASSERT_EQ(0, iopolicy("round-robin"));
+	ASSERT_EQ(0, set_iopolicy("round-robin"));
 	rig_down(&rig);
 }
 

@@ -323,11 +323,18 @@ static void *register_slow(void *arg)
 	return NULL;
 }
 
+struct unbind {
+	const struct netrig *net;
+	const char *driver;
+	long ret;
+};
+
 static void *unbind_card(void *arg)
 {
-	FIXTURE_DATA(change) *self = arg;
+	struct unbind *u = arg;
 
-	return (void *)(long)net_unbind(&self->net, self->driver);
+	u->ret = net_unbind(u->net, u->driver);
+	return NULL;
 }
 
 /*
@@ -337,10 +344,10 @@ static void *unbind_card(void *arg)
 TEST_F(change, unbind_while_a_registration_waits)
 {
 	struct netrig *n = &self->net;
+	struct unbind u = { .net = n, .driver = self->driver };
 	struct slow s = { .target = self->tcp.tx };
 	pthread_t reg, unbind;
 	double start;
-	void *ret;
 	int ns;
 
 	ASSERT_EQ(0, mem_create(&s.mem, MEM_BAR, SIZE));
@@ -355,12 +362,12 @@ TEST_F(change, unbind_while_a_registration_waits)
 	lab_sleep_ms(300);
 	self->unbound = true;
 	start = lab_now();
-	ASSERT_EQ(0, pthread_create(&unbind, NULL, unbind_card, self));
+	ASSERT_EQ(0, pthread_create(&unbind, NULL, unbind_card, &u));
 	lab_sleep_ms(100);
 	ASSERT_EQ(0, net_ip(ns, "link set lo up\n"));
 	EXPECT_LE(lab_now() - start, lab_scale(2, 5));
-	pthread_join(unbind, &ret);
-	EXPECT_EQ(0, (long)ret);
+	pthread_join(unbind, NULL);
+	EXPECT_EQ(0, u.ret);
 	EXPECT_LE(lab_now() - start, lab_scale(4, 8));
 	/* whoever waits does so for ten seconds, or until this */
 	ASSERT_EQ(0, bar_fence(&s.mem, 0));

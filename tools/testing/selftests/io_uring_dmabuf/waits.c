@@ -29,10 +29,14 @@ enum waiter {
 	WAIT_NR,
 };
 
-FIXTURE(waits) {
+struct waiters {
 	struct rig rig;
 	int other;		/* another drive */
 	pid_t pids[WAIT_NR];
+};
+
+FIXTURE(waits) {
+	struct waiters w;
 };
 
 FIXTURE_VARIANT(waits) {
@@ -48,27 +52,27 @@ FIXTURE_VARIANT_ADD(waits, read_after_a_move) { WAIT_READ };
 
 FIXTURE_SETUP(waits)
 {
-	RIG_UP(&self->rig, "LAB_NVME_MAIN", MEM_BAR, SIZE, 0);
-	self->other = NEED_DISK("LAB_NVME_MP");
+	RIG_UP(&self->w.rig, "LAB_NVME_MAIN", MEM_BAR, SIZE, 0);
+	self->w.other = NEED_DISK("LAB_NVME_MP");
 }
 
 FIXTURE_TEARDOWN(waits)
 {
 	for (int i = 0; i < WAIT_NR; i++) {
-		if (self->pids[i] <= 0)
+		if (self->w.pids[i] <= 0)
 			continue;
-		kill(self->pids[i], SIGKILL);
-		waitpid(self->pids[i], NULL, 0);
+		kill(self->w.pids[i], SIGKILL);
+		waitpid(self->w.pids[i], NULL, 0);
 	}
-	bar_fence(&self->rig.mem, 0);
-	close(self->other);
-	EXPECT_TRUE(bufinfo_wait(self->rig.mem.fd, 0, 5000) ||
-		    self->rig.mem.fd < 0);
-	rig_down(&self->rig);
+	bar_fence(&self->w.rig.mem, 0);
+	close(self->w.other);
+	EXPECT_TRUE(bufinfo_wait(self->w.rig.mem.fd, 0, 5000) ||
+		    self->w.rig.mem.fd < 0);
+	rig_down(&self->w.rig);
 }
 
 /* What a waiter can do before the fence is pending */
-static int waiter_prepare(FIXTURE_DATA(waits) *self, enum waiter what,
+static int waiter_prepare(struct waiters *w, enum waiter what,
 			  struct uring *ring)
 {
 	int ret = uring_init(ring, 8, 0);
@@ -76,15 +80,15 @@ static int waiter_prepare(FIXTURE_DATA(waits) *self, enum waiter what,
 	if (!ret && what != WAIT_BUFFERS2)
 		ret = reg_sparse(ring, 1);
 	if (!ret && (what == WAIT_ADD_TARGETS || what == WAIT_READ))
-		ret = reg_dmabuf(ring, 0, self->rig.mem.fd, self->rig.disk);
+		ret = reg_dmabuf(ring, 0, w->rig.mem.fd, w->rig.disk);
 	return ret;
 }
 
-static int waiter_wait(FIXTURE_DATA(waits) *self, enum waiter what,
+static int waiter_wait(struct waiters *w, enum waiter what,
 		       struct uring *ring)
 {
-	struct io_uring_regbuf_desc d = desc_dmabuf(self->rig.mem.fd,
-						    self->rig.disk);
+	struct io_uring_regbuf_desc d = desc_dmabuf(w->rig.mem.fd,
+						    w->rig.disk);
 
 	switch (what) {
 	case WAIT_REGISTER_OTHER:
@@ -93,10 +97,10 @@ static int waiter_wait(FIXTURE_DATA(waits) *self, enum waiter what,
 	case WAIT_BUFFERS2:
 		return reg_table(ring, &d, NULL, 1);
 	case WAIT_ADD_TARGETS:
-		d = desc_add(self->other);
+		d = desc_add(w->other);
 		return reg_one(ring, 0, &d);
 	case WAIT_READ:
-		return uring_read(ring, self->rig.disk, 0, 0, 4096, 0);
+		return uring_read(ring, w->rig.disk, 0, 0, 4096, 0);
 	default:
 		return reg_one(ring, 0, &d);
 	}
@@ -106,7 +110,7 @@ static int waiter_wait(FIXTURE_DATA(waits) *self, enum waiter what,
  * A process that says when it has prepared itself, waits until it may go on, and
  * then does what makes it wait. The pipes keep tests from guessing.
  */
-static int waiter_start(FIXTURE_DATA(waits) *self, enum waiter what, int *go)
+static int waiter_start(struct waiters *w, enum waiter what, int *go)
 {
 	int ready[2], start[2];
 	struct uring ring;
@@ -114,15 +118,15 @@ static int waiter_start(FIXTURE_DATA(waits) *self, enum waiter what, int *go)
 
 	if (pipe(ready) || pipe(start))
 		return -errno;
-	self->pids[what] = fork();
-	if (self->pids[what] < 0)
+	w->pids[what] = fork();
+	if (w->pids[what] < 0)
 		return -errno;
-	if (!self->pids[what]) {
-		int ret = waiter_prepare(self, what, &ring);
+	if (!w->pids[what]) {
+		int ret = waiter_prepare(w, what, &ring);
 
 		if (ret || write(ready[1], &c, 1) != 1 || read(start[0], &c, 1) != 1)
 			_exit(100);
-		_exit(waiter_wait(self, what, &ring) < 0 ? 101 : 0);
+		_exit(waiter_wait(w, what, &ring) < 0 ? 101 : 0);
 	}
 	close(ready[1]);
 	close(start[0]);
@@ -157,13 +161,13 @@ static double ended_after(pid_t pid)
 /* With somebody else who waits in front: whoever waits is gone when killed */
 TEST_F(waits, can_be_killed)
 {
-	struct rig *rig = &self->rig;
+	struct rig *rig = &self->w.rig;
 	int first = -1, go;
 	double t;
 
 	if (variant->what != WAIT_REGISTER)
-		ASSERT_EQ(0, waiter_start(self, WAIT_REGISTER, &first));
-	ASSERT_EQ(0, waiter_start(self, variant->what, &go));
+		ASSERT_EQ(0, waiter_start(&self->w, WAIT_REGISTER, &first));
+	ASSERT_EQ(0, waiter_start(&self->w, variant->what, &go));
 	if (variant->what == WAIT_READ)
 		ASSERT_EQ(0, bar_move(&rig->mem, DMA_BUF_BAR_PLACE_B));
 	ASSERT_EQ(0, bar_fence(&rig->mem, 1));
@@ -173,13 +177,13 @@ TEST_F(waits, can_be_killed)
 	}
 	ASSERT_EQ(0, waiter_go(go));
 	lab_sleep_ms(300);
-	ASSERT_EQ(0, waitpid(self->pids[variant->what], NULL, WNOHANG));
-	ASSERT_EQ(0, kill(self->pids[variant->what], SIGKILL));
-	t = ended_after(self->pids[variant->what]);
+	ASSERT_EQ(0, waitpid(self->w.pids[variant->what], NULL, WNOHANG));
+	ASSERT_EQ(0, kill(self->w.pids[variant->what], SIGKILL));
+	t = ended_after(self->w.pids[variant->what]);
 	EXPECT_GE(t, 0);
 	EXPECT_LE(t, AT_ONCE);
 	if (t >= 0)
-		self->pids[variant->what] = 0;
+		self->w.pids[variant->what] = 0;
 	/* nothing is left of it, and the fence was pending all the time */
 	ASSERT_EQ(0, bar_fence(&rig->mem, 0));
 	ASSERT_EQ(0, reg_dmabuf(&rig->ring, 0, rig->mem.fd, rig->disk));
@@ -191,20 +195,20 @@ TEST_F(waits, can_be_killed)
 TEST_F(waits, leaves_the_dma_buf_alone)
 {
 	struct dma_buf_export_sync_file sync = { .flags = DMA_BUF_SYNC_READ };
-	struct pollfd pf = { .fd = self->rig.mem.fd, .events = POLLIN };
+	struct pollfd pf = { .fd = self->w.rig.mem.fd, .events = POLLIN };
 	struct epoll_event ev = { .events = EPOLLIN };
-	struct rig *rig = &self->rig;
+	struct rig *rig = &self->w.rig;
 	int go, ep = epoll_create1(0);
 	double start;
 
 	ASSERT_GE(ep, 0);
-	ASSERT_EQ(0, waiter_start(self, variant->what, &go));
+	ASSERT_EQ(0, waiter_start(&self->w, variant->what, &go));
 	if (variant->what == WAIT_READ)
 		ASSERT_EQ(0, bar_move(&rig->mem, DMA_BUF_BAR_PLACE_B));
 	ASSERT_EQ(0, bar_fence(&rig->mem, 1));
 	ASSERT_EQ(0, waiter_go(go));
 	lab_sleep_ms(300);
-	ASSERT_EQ(0, waitpid(self->pids[variant->what], NULL, WNOHANG));
+	ASSERT_EQ(0, waitpid(self->w.pids[variant->what], NULL, WNOHANG));
 
 	start = lab_now();
 	EXPECT_EQ(0, poll(&pf, 1, 0));
@@ -214,16 +218,16 @@ TEST_F(waits, leaves_the_dma_buf_alone)
 	close(sync.fd);
 	close(ep);
 	/* it was pending all the time: who waits gets on when it is signalled */
-	ASSERT_EQ(0, waitpid(self->pids[variant->what], NULL, WNOHANG));
+	ASSERT_EQ(0, waitpid(self->w.pids[variant->what], NULL, WNOHANG));
 	ASSERT_EQ(0, bar_fence(&rig->mem, 0));
-	EXPECT_GE(ended_after(self->pids[variant->what]), 0);
-	self->pids[variant->what] = 0;
+	EXPECT_GE(ended_after(self->w.pids[variant->what]), 0);
+	self->w.pids[variant->what] = 0;
 }
 
 /* What others do with the same drive: another dma-buf is registered, used, cleared */
 TEST_F(waits, leaves_the_device_alone)
 {
-	struct rig *rig = &self->rig;
+	struct rig *rig = &self->w.rig;
 	struct mem other;
 	int first = -1, go;
 	double start;
@@ -231,8 +235,8 @@ TEST_F(waits, leaves_the_device_alone)
 	ASSERT_EQ(0, mem_create(&other, MEM_UDMABUF, SIZE));
 	ASSERT_EQ(0, reg_dmabuf(&rig->ring, 1, other.fd, rig->disk));
 	if (variant->what != WAIT_REGISTER)
-		ASSERT_EQ(0, waiter_start(self, WAIT_REGISTER, &first));
-	ASSERT_EQ(0, waiter_start(self, variant->what, &go));
+		ASSERT_EQ(0, waiter_start(&self->w, WAIT_REGISTER, &first));
+	ASSERT_EQ(0, waiter_start(&self->w, variant->what, &go));
 	if (variant->what == WAIT_READ)
 		ASSERT_EQ(0, bar_move(&rig->mem, DMA_BUF_BAR_PLACE_B));
 	ASSERT_EQ(0, bar_fence(&rig->mem, 1));
@@ -250,10 +254,10 @@ TEST_F(waits, leaves_the_device_alone)
 	EXPECT_EQ(0, reg_clear(&rig->ring, 1));
 	EXPECT_EQ(0, reg_clear(&rig->ring, 0));
 	EXPECT_LE(lab_now() - start, AT_ONCE);
-	ASSERT_EQ(0, waitpid(self->pids[variant->what], NULL, WNOHANG));
+	ASSERT_EQ(0, waitpid(self->w.pids[variant->what], NULL, WNOHANG));
 	ASSERT_EQ(0, bar_fence(&rig->mem, 0));
-	EXPECT_GE(ended_after(self->pids[variant->what]), 0);
-	self->pids[variant->what] = 0;
+	EXPECT_GE(ended_after(self->w.pids[variant->what]), 0);
+	self->w.pids[variant->what] = 0;
 	mem_destroy(&other);
 }
 
