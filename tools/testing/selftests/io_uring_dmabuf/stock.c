@@ -10,8 +10,11 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/nvme_ioctl.h>
 
+#include "cdev.h"
 #include "common.h"
 
 /* --- a vector that reaches past the end of a block device --- */
@@ -259,6 +262,178 @@ TEST_F(append, dmabuf)
 	EXPECT_EQ(variant->dmabuf < 0 ? variant->size : 2 * MiB + 4096,
 		  size_of(fd));
 	close(fd);
+}
+
+/* --- passthrough commands that an interrupt completes, on rings that poll --- */
+
+#define BATCH	64
+
+FIXTURE(hybrid) {
+	struct rig rig;
+	struct cdev dev;
+	char *plain;
+};
+
+FIXTURE_VARIANT(hybrid) {
+	unsigned int flags;
+	bool dmabuf;
+};
+
+FIXTURE_VARIANT_ADD(hybrid, plain) { 0, false };
+FIXTURE_VARIANT_ADD(hybrid, plain_sqpoll) { IORING_SETUP_SQPOLL, false };
+FIXTURE_VARIANT_ADD(hybrid, dmabuf) { 0, true };
+FIXTURE_VARIANT_ADD(hybrid, dmabuf_sqpoll) { IORING_SETUP_SQPOLL, true };
+
+FIXTURE_VARIANT_ADD(hybrid, dmabuf_defer) {
+	IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SINGLE_ISSUER, true
+};
+
+FIXTURE_SETUP(hybrid)
+{
+	RIG_UP(&self->rig, "LAB_NVME_MAIN", MEM_UDMABUF, BATCH * 4 * KiB, 0);
+	self->plain = aligned_alloc(4096, BATCH * 4 * KiB);
+	ASSERT_NE(NULL, self->plain);
+	ASSERT_EQ(0, cdev_open(&self->dev, NEED_ENV("LAB_NG_MAIN"),
+			       self->rig.disk));
+}
+
+FIXTURE_TEARDOWN(hybrid)
+{
+	close(self->dev.fd);
+	free(self->plain);
+	rig_down(&self->rig);
+}
+
+/*
+ * Each one ends, although they are so many that some have ended when the first
+ * is polled. How long those took was mistaken for half a day and more when it was
+ * the first batch of a ring.
+ */
+TEST_F(hybrid, batch)
+{
+	struct iovec iov = { self->plain, BATCH * 4 * KiB };
+	struct mem *mem = &self->rig.mem;
+	__u64 base = variant->dmabuf ? 0 : (uintptr_t)self->plain;
+	unsigned int rounds = lab_scale(24, 8);
+
+	for (unsigned int round = 0; round < rounds; round++) {
+		struct uring_res res;
+		struct uring ring;
+
+		ASSERT_EQ(0, disk_fill(self->rig.disk, 0, iov.iov_len, round));
+		ASSERT_EQ(0, mem_poison(mem, 0, iov.iov_len, POISON));
+		memset(self->plain, POISON, iov.iov_len);
+		ASSERT_EQ(0, uring_init(&ring, BATCH, CDEV_RING | variant->flags |
+					IORING_SETUP_IOPOLL |
+					IORING_SETUP_HYBRID_IOPOLL));
+		ASSERT_EQ(0, reg_sparse(&ring, 1));
+		if (variant->dmabuf) {
+			ASSERT_EQ(0, reg_dmabuf(&ring, 0, mem->fd, self->dev.fd));
+		} else {
+			ASSERT_EQ(1, reg_plain(&ring, 0, &iov, NULL, 1));
+		}
+		for (unsigned int i = 0; i < BATCH; i++)
+			cdev_prep(&ring, &self->dev, NVME_READ,
+				  NVME_URING_CMD_IO, 4096 * i, 4096,
+				  base + 4096 * i, 4096);
+		ASSERT_EQ(BATCH, uring_submit(&ring, 0));
+		for (unsigned int i = 0; i < BATCH; i++) {
+			ASSERT_EQ(0, uring_wait(&ring, &res, 60000));
+			ASSERT_EQ(0, res.res);
+		}
+		uring_exit(&ring);
+		if (variant->dmabuf) {
+			ASSERT_EQ(NO_MISMATCH, mem_check(mem, 0, 0, iov.iov_len,
+							 round));
+		} else {
+			ASSERT_EQ(NO_MISMATCH, pattern_check(self->plain, 0,
+							     iov.iov_len, round));
+		}
+	}
+}
+
+/* --- a file is truncated while a write makes it longer --- */
+
+FIXTURE(cut) {
+	struct rig rig;
+	char path[160];
+	char *plain;
+};
+
+FIXTURE_VARIANT(cut) {
+	const char *env;
+	__u16 slot;
+};
+
+FIXTURE_VARIANT_ADD(cut, ext4) { "LAB_EXT4", 0 };
+FIXTURE_VARIANT_ADD(cut, ext4_plain) { "LAB_EXT4", 1 };
+FIXTURE_VARIANT_ADD(cut, xfs) { "LAB_XFS", 0 };
+FIXTURE_VARIANT_ADD(cut, xfs_plain) { "LAB_XFS", 1 };
+
+FIXTURE_SETUP(cut)
+{
+	struct iovec iov = { .iov_len = 64 * KiB };
+
+	RIG_UP(&self->rig, "LAB_NVME_FS", MEM_UDMABUF, 64 * KiB, 0);
+	snprintf(self->path, sizeof(self->path), "%s/iou-dmabuf-cut",
+		 NEED_ENV(variant->env));
+	self->plain = aligned_alloc(4096, iov.iov_len);
+	ASSERT_NE(NULL, self->plain);
+	iov.iov_base = self->plain;
+	ASSERT_EQ(0, reg_dmabuf(&self->rig.ring, 0, self->rig.mem.fd,
+				self->rig.disk));
+	ASSERT_EQ(1, reg_plain(&self->rig.ring, 1, &iov, NULL, 1));
+	pattern_fill(self->plain, 0, iov.iov_len, 5);
+	ASSERT_EQ(0, mem_fill(&self->rig.mem, 0, 0, iov.iov_len, 5));
+}
+
+FIXTURE_TEARDOWN(cut)
+{
+	unlink(self->path);
+	rig_down(&self->rig);
+	free(self->plain);
+}
+
+/* One of them is first: the file is as the other leaves it */
+TEST_F(cut, while_it_grows)
+{
+	__u64 addr = variant->slot ? (uintptr_t)self->plain : 0;
+	struct uring *ring = &self->rig.ring;
+	unsigned int cut = 0;
+
+	for (unsigned int i = 0; i < 32; i++) {
+		struct uring_res res;
+		struct stat st;
+		int fd;
+
+		unlink(self->path);
+		fd = open(self->path, O_RDWR | O_DIRECT | O_CREAT | O_CLOEXEC,
+			  0600);
+		ASSERT_GE(fd, 0);
+		/* nothing to allocate: the write is under way at once */
+		ASSERT_EQ(0, fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, MiB));
+		uring_prep_rw(ring, IORING_OP_WRITE_FIXED, fd, 0, addr, 64 * KiB,
+			      variant->slot);
+		ASSERT_EQ(1, uring_submit(ring, 0));
+		ASSERT_EQ(0, ftruncate(fd, 8 * KiB));
+		ASSERT_EQ(0, uring_wait(ring, &res, 60000));
+		ASSERT_EQ(64 * KiB, res.res);
+
+		ASSERT_EQ(0, fstat(fd, &st));
+		ASSERT_EQ(NO_MISMATCH, disk_check(fd, 0, 0, st.st_size, 5));
+		if (st.st_size == 8 * KiB) {
+			/* no block is left behind the end */
+			ASSERT_EQ(8 * KiB, st.st_blocks * 512);
+			cut++;
+		} else {
+			ASSERT_EQ(64 * KiB, st.st_size);
+		}
+		ASSERT_EQ(0, ftruncate(fd, MiB));
+		ASSERT_EQ(NO_MISMATCH,
+			  disk_check_poison(fd, st.st_size, MiB - st.st_size, 0));
+		close(fd);
+	}
+	TH_LOG("the write was first in %u of 32", cut);
 }
 
 TEST_HARNESS_MAIN
