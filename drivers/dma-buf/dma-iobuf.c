@@ -732,6 +732,21 @@ void dma_iobuf_dev_shutdown(struct dma_iobuf_dev *idev)
 EXPORT_SYMBOL_GPL(dma_iobuf_dev_shutdown);
 
 /**
+ * dma_iobuf_dev_retire - the name that a device was registered by is gone
+ * @idev:	the device
+ *
+ * The device is there. Attachments to it stay as they are: what was sent may need
+ * them. Their entries in buffers can be used for other devices as long as there
+ * is another one with the same &dma_iobuf_dev.same.
+ *
+ * Context: any.
+ */
+void dma_iobuf_dev_retire(struct dma_iobuf_dev *idev)
+{
+	WRITE_ONCE(idev->stale, true);
+}
+
+/**
  * dma_iobuf_targets_add - add a device to a set
  * @set:	the set, filled by ->dma_targets()
  * @idev:	the device, or NULL if there is none
@@ -874,27 +889,74 @@ bool dma_iobuf_has_target(struct dma_iobuf *buf,
 	return false;
 }
 
+/* an entry that stays, or one that comes, does for the device what entry @i does */
+static bool dma_iobuf_has_other(struct dma_iobuf *buf, unsigned int i,
+				unsigned long chosen,
+				struct dma_iobuf_att **atts, unsigned int nr)
+{
+	const void *same = dma_iobuf_entry(buf, i)->idev->same;
+	unsigned int k;
+
+	for (k = 0; k < nr; k++)
+		if (atts[k]->idev->same == same)
+			return true;
+	for (k = 0; k < buf->nr_att; k++)
+		if (k != i && !test_bit(k, &chosen) &&
+		    !dma_iobuf_entry_dead(buf, k) &&
+		    dma_iobuf_entry(buf, k)->idev->same == same)
+			return true;
+	return false;
+}
+
 /*
- * Make attachments entries of a buffer, in the place of dead ones first: devices
- * come and go, and the table must not fill up. Those who look at an entry find
- * no device in it for one grace period, and so never one device's attachment
- * under the name of another. Returns how many dead ones are in @old, to be put
- * after one more grace period.
+ * Choose entries for attachments: devices come and go, and the table must not fill
+ * up. Those whose device is gone and empty ones first; then those whose name is
+ * gone, but not the last one of a device that is there.
+ */
+static int dma_iobuf_choose(struct dma_iobuf *buf, struct dma_iobuf_att **atts,
+			    unsigned int nr_new, unsigned int *to)
+{
+	unsigned int nr = buf->nr_att, i, k = 0;
+	unsigned long chosen = 0;
+
+	lockdep_assert_held(&buf->lock);
+	for (i = 0; k < nr_new && i < DMA_IOBUF_MAX_DEVS; i++) {
+		if (i < nr && !dma_iobuf_entry_dead(buf, i))
+			continue;
+		__set_bit(i, &chosen);
+		to[k++] = i;
+	}
+	for (i = 0; k < nr_new && i < nr; i++) {
+		if (test_bit(i, &chosen) ||
+		    !READ_ONCE(dma_iobuf_entry(buf, i)->idev->stale) ||
+		    !dma_iobuf_has_other(buf, i, chosen, atts, nr_new))
+			continue;
+		__set_bit(i, &chosen);
+		to[k++] = i;
+	}
+	return k < nr_new ? -E2BIG : 0;
+}
+
+/*
+ * Make attachments entries of a buffer. Those who look at an entry find no device
+ * in it for one grace period, and so never one device's attachment under the name
+ * of another. Returns how many were there before and are in @old, to be put after
+ * one more grace period.
  */
 static int dma_iobuf_publish(struct dma_iobuf *buf, struct dma_iobuf_att **atts,
 			     unsigned int nr_new, struct dma_iobuf_att **old)
 {
 	unsigned int to[DMA_IOBUF_MAX_DEVS];
-	unsigned int nr = buf->nr_att, i, k, nr_old = 0;
+	unsigned int nr = buf->nr_att, k, nr_old = 0;
+	int ret;
 
 	lockdep_assert_held(&buf->lock);
-	for (i = 0, k = 0; k < nr_new; i++) {
-		if (i == DMA_IOBUF_MAX_DEVS)
-			return -E2BIG;
-		if (i >= nr || dma_iobuf_entry_dead(buf, i))
-			to[k++] = i;
-	}
-	for (k = 0; k < nr_new && to[k] < nr; k++) {
+	ret = dma_iobuf_choose(buf, atts, nr_new, to);
+	if (ret)
+		return ret;
+	for (k = 0; k < nr_new; k++) {
+		if (to[k] >= nr)
+			continue;
 		WRITE_ONCE(buf->dev[to[k]], NULL);
 		old[nr_old++] = dma_iobuf_entry(buf, to[k]);
 	}

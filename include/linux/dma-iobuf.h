@@ -77,6 +77,9 @@ struct dma_iobuf_dev_ops {
  * @lock:	protects @atts and @dead; taken before a reservation lock
  * @atts:	attachments to @dev, &struct dma_iobuf_att.dev_node
  * @dead:	dma_iobuf_dev_shutdown() was called
+ * @stale:	dma_iobuf_dev_retire() was called; under no lock
+ * @same:	attachments to devices with the same, unless %NULL, stand in for each
+ *		other
  * @ops:	NULL for devices that take references to mappings
  * @priv:	for @ops
  */
@@ -86,6 +89,8 @@ struct dma_iobuf_dev {
 	struct mutex		lock;		/* atts, dead */
 	struct list_head	atts;
 	bool			dead;
+	bool			stale;
+	const void		*same;
 	const struct dma_iobuf_dev_ops *ops;
 	void			*priv;
 };
@@ -326,6 +331,7 @@ static inline struct dma_iobuf_win *bvec_dma_win(const struct bio_vec *bv)
 struct dma_iobuf_dev *dma_iobuf_dev_create(struct device *dev);
 void dma_iobuf_dev_put(struct dma_iobuf_dev *idev);
 void dma_iobuf_dev_shutdown(struct dma_iobuf_dev *idev);
+void dma_iobuf_dev_retire(struct dma_iobuf_dev *idev);
 void dma_iobuf_att_free(struct dma_iobuf_att *att);
 
 int dma_iobuf_targets_add(struct dma_iobuf_targets *set,

@@ -321,6 +321,7 @@ static struct dma_iobuf_dev *net_iobuf_dev_get(struct net_device *dev,
 		return ERR_PTR(-ENOMEM);
 	}
 	ndev->idev->ops = &net_iobuf_dev_ops;
+	ndev->idev->same = dev;
 	ndev->idev->priv = ndev;
 	list_add(&ndev->list, &net_iobuf_devs);
 	return ndev->idev;
@@ -505,6 +506,8 @@ static struct dma_iobuf_dev *net_iobuf_dev_pop(const struct net_device *dev)
 
 	list_for_each_entry_safe(ndev, tmp, &net_iobuf_devs, list) {
 		/* what it sent may be in the rings of @ndev->dev: only no more */
+		if (ndev->vdev == dev)
+			dma_iobuf_dev_retire(ndev->idev);
 		if (ndev->vdev == dev || ndev->dev == dev)
 			WRITE_ONCE(ndev->vdev, NULL);
 		if (ndev->dev != dev)
@@ -534,7 +537,7 @@ static int net_iobuf_netdev_event(struct notifier_block *nb,
 		/* its driver waits for this reference once RTNL is released */
 		netdev_hold(dev, &ndev->tracker, GFP_KERNEL);
 		INIT_WORK(&ndev->unregister_work, net_iobuf_unregister_work);
-		queue_work(system_dfl_wq, &ndev->unregister_work);
+		queue_work(system_dfl_long_wq, &ndev->unregister_work);
 	}
 	return NOTIFY_DONE;
 }

@@ -26,6 +26,8 @@
 #define NET		9
 #define LEN		20000
 #define NETKITS		6
+#define MAX_TARGETS	16
+#define OF_ONE_SLOT	(MAX_TARGETS + 3)
 #define PHYS		"netdevsim7301"
 
 /* --- netlink: a netkit, and the lease --- */
@@ -527,6 +529,16 @@ static int count_devices(struct counter *made, struct counter *freed)
 				  "call_site.function == net_iobuf_dev_free");
 }
 
+/* That ends in a worker */
+static bool wait_freed(struct counter *made, struct counter *freed)
+{
+	double end = lab_now() + net_patience() / 1000.0;
+
+	while (counter_read(freed) < counter_read(made) && lab_now() < end)
+		lab_sleep_ms(20);
+	return counter_read(freed) == counter_read(made);
+}
+
 /* Another netkit, as good as the one that goes */
 static int netkit_again(const struct netrig *n, const struct nsim *s)
 {
@@ -541,7 +553,6 @@ TEST_F(netkit, many_netkits)
 {
 	struct netrig *n = &self->net;
 	struct counter made, freed;
-	double end;
 
 	ASSERT_EQ(0, count_devices(&made, &freed));
 	for (int i = 0; i < NETKITS; i++) {
@@ -557,11 +568,48 @@ TEST_F(netkit, many_netkits)
 			ASSERT_EQ(0, reg_clear(&n->ring, 0));
 		ASSERT_EQ(0, net_mark(&self->pair));
 	}
-	end = lab_now() + net_patience() / 1000.0;
-	while (counter_read(&freed) < counter_read(&made) && lab_now() < end)
-		lab_sleep_ms(20);
+	EXPECT_TRUE(wait_freed(&made, &freed));
 	EXPECT_EQ(NETKITS, counter_read(&made));
-	EXPECT_EQ(NETKITS, counter_read(&freed));
+	counter_close(&made);
+	counter_close(&freed);
+}
+
+/*
+ * One slot outlives them all, the device that they lease is always there: entries
+ * of netkits that are gone make room, once there is no other.
+ */
+TEST_F(netkit, many_netkits_of_one_slot)
+{
+	struct io_uring_query_regbuf_map q;
+	struct io_uring_regbuf_desc d;
+	struct netrig *n = &self->net;
+	struct counter made, freed;
+
+	ASSERT_EQ(0, count_devices(&made, &freed));
+	LEASE_AND_REGISTER();
+	ASSERT_EQ(0, open_pair(&self->host, variant->tcp, &self->other));
+	for (unsigned int i = 1; i < OF_ONE_SLOT; i++) {
+		EXPECT_EQ(0, net_works(n, 0, &self->pair));
+		ASSERT_EQ(0, net_idle(n));
+		ASSERT_EQ(0, netkit_again(n, &self->nsim));
+		EXPECT_EQ(-ENODEV, net_send(n, self->pair.tx, 0, 0, 1000, 0));
+		ASSERT_EQ(0, net_mark(&self->pair));
+		LEASE();
+		d = desc_add(self->pair.tx);
+		ASSERT_EQ(0, reg_one(&n->ring, 0, &d));
+		ASSERT_EQ(0, query_map(&n->ring, 0, 0, &q));
+		EXPECT_EQ(i < MAX_TARGETS ? i + 1 : MAX_TARGETS, q.nr_targets);
+		EXPECT_TRUE(bufinfo_wait(n->mem.fd, q.nr_targets,
+					 net_patience()));
+	}
+	EXPECT_EQ(0, net_works(n, 0, &self->pair));
+	EXPECT_EQ(0, net_works(n, 0, &self->other));
+	ASSERT_EQ(0, net_idle(n));
+	ASSERT_EQ(0, reg_clear(&n->ring, 0));
+	EXPECT_TRUE(bufinfo_wait(n->mem.fd, 0, net_patience()));
+	/* the last netkit is still there */
+	EXPECT_TRUE(wait_freed(&made, &freed));
+	EXPECT_EQ(OF_ONE_SLOT, counter_read(&made));
 	counter_close(&made);
 	counter_close(&freed);
 }
