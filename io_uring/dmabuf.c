@@ -39,6 +39,8 @@ static void __io_dmabuf_free(struct io_dmabuf *idb, bool going)
 		dma_buf_vunmap_unlocked(idb->buf->dmabuf, &idb->vmap);
 	if (idb->buf)
 		dma_iobuf_put_sync(idb->buf);
+	if (idb->killed)
+		dma_iobuf_settle();
 	io_dmabuf_charges_end(idb, going);
 	kfree(idb);
 }
@@ -408,7 +410,11 @@ io_dmabuf_register_buf(struct io_ring_ctx *ctx, struct dma_buf *dmabuf,
 
 	mutex_unlock(&ctx->uring_lock);
 	ret = io_dmabuf_create(idb, dmabuf, desc, dir, why);
-	if (ret)
+	/* what it costs until others have undone it remains charged */
+	idb->killed = ret && fatal_signal_pending(current);
+	if (idb->killed)
+		io_dmabuf_free(idb);
+	else if (ret)
 		__io_dmabuf_free(idb, false);
 	mutex_lock(&ctx->uring_lock);
 	if (ret)

@@ -31,6 +31,7 @@ struct user_struct;
  * @nr_tables:	entries in @table
  * @targets_lock: held while targets are added and charged
  * @free_work:	frees the buffer, for who may not wait for the exporter
+ * @killed:	the registration was, others undo it
  * @vmap_lock:	protects making @vmap
  * @vmap:	the dma-buf for the CPU, from the first send that is copied on
  * @copied:	bytes of payload that were sent by copying them
@@ -45,6 +46,7 @@ struct io_dmabuf {
 	unsigned int		nr_tables;
 	struct mutex		targets_lock;	/* adding targets, charges */
 	struct work_struct	free_work;
+	bool			killed;
 	struct mutex		vmap_lock;	/* vmap */
 	struct iosys_map	vmap;
 	atomic64_t		copied;

@@ -23,6 +23,7 @@
 #include <linux/bitops.h>
 #include <linux/cleanup.h>
 #include <linux/debugfs.h>
+#include <linux/delay.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-buf-mapping.h>
 #include <linux/dma-fence.h>
@@ -1375,18 +1376,32 @@ static int bar_ioctl_rw(void __user *arg, bool poke)
 	return ret;
 }
 
-static int bar_buf_switch(struct bar_buf *buf, unsigned int cmd, bool on)
+static int bar_buf_hold(struct bar_buf *buf, u32 ms)
+{
+	int ret = dma_resv_lock_interruptible(buf->dmabuf->resv, NULL);
+
+	if (ret)
+		return ret;
+	ret = msleep_interruptible(ms) ? -EINTR : 0;
+	dma_resv_unlock(buf->dmabuf->resv);
+	return ret;
+}
+
+static int bar_buf_switch(struct bar_buf *buf, unsigned int cmd, u32 arg)
 {
 	int ret;
 
-	if (cmd == DMA_BUF_BAR_IOC_FENCE && !on)
+	if (cmd == DMA_BUF_BAR_IOC_FENCE && !arg)
 		return bar_fence_signal(buf);
+
+	if (cmd == DMA_BUF_BAR_IOC_HOLD)
+		return bar_buf_hold(buf, arg);
 
 	dma_resv_lock(buf->dmabuf->resv, NULL);
 	if (cmd == DMA_BUF_BAR_IOC_FENCE)
 		ret = bar_fence_install(buf);
 	else
-		ret = bar_buf_revoke(buf, on);
+		ret = bar_buf_revoke(buf, arg);
 	dma_resv_unlock(buf->dmabuf->resv);
 	return ret;
 }
@@ -1399,7 +1414,7 @@ static int bar_ioctl_switch(unsigned int cmd, void __user *arg)
 
 	if (copy_from_user(&s, arg, sizeof(s)))
 		return -EFAULT;
-	if (s.arg > 1)
+	if (s.arg > (cmd == DMA_BUF_BAR_IOC_HOLD ? 10 * MSEC_PER_SEC : 1))
 		return -EINVAL;
 	buf = bar_buf_get(s.fd);
 	if (IS_ERR(buf))
@@ -1427,6 +1442,7 @@ static long bar_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return bar_ioctl_rw(uarg, true);
 	case DMA_BUF_BAR_IOC_REVOKE:
 	case DMA_BUF_BAR_IOC_FENCE:
+	case DMA_BUF_BAR_IOC_HOLD:
 		return bar_ioctl_switch(cmd, uarg);
 	}
 	return -ENOTTY;

@@ -166,7 +166,7 @@ struct dma_buf_bar_io {
 };
 
 /**
- * struct dma_buf_bar_fd - a switch (DMA_BUF_BAR_IOC_REVOKE, _FENCE)
+ * struct dma_buf_bar_fd - a switch (DMA_BUF_BAR_IOC_REVOKE, _FENCE, _HOLD)
  * @fd: the dma-buf
  * @arg: REVOKE: 1 invalidates all mappings and lets maps fail with ENODEV,
  *	0 lets them succeed again. EBUSY: an importer that cannot be told has
@@ -174,6 +174,9 @@ struct dma_buf_bar_io {
  *	FENCE: 1 adds an unsignalled fence with kernel usage to the buffer (EBUSY
  *	if there is one), 0 signals it (ENOENT if there is none). It is signalled
  *	by itself after ten seconds, and when the buffer is released.
+ *	HOLD: the reservation lock is held for this many milliseconds, at most ten
+ *	seconds, as by a driver that moves memory; then, or after a signal or what
+ *	else interrupts (EINTR), the ioctl returns.
  */
 struct dma_buf_bar_fd {
 	__s32 fd;
@@ -194,6 +197,8 @@ struct dma_buf_bar_fd {
 #define DMA_BUF_BAR_IOC_REVOKE	_IOW(DMA_BUF_BAR_IOC_MAGIC, 0xb5, \
 				     struct dma_buf_bar_fd)
 #define DMA_BUF_BAR_IOC_FENCE	_IOW(DMA_BUF_BAR_IOC_MAGIC, 0xb6, \
+				     struct dma_buf_bar_fd)
+#define DMA_BUF_BAR_IOC_HOLD	_IOW(DMA_BUF_BAR_IOC_MAGIC, 0xb7, \
 				     struct dma_buf_bar_fd)
 
 #endif /* _DMA_BUF_BAR_H */

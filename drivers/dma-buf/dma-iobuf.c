@@ -408,41 +408,36 @@ static void dma_iobuf_att_put(struct dma_iobuf_att *att)
 		kref_put(&att->ref, dma_iobuf_att_release);
 }
 
-static int dma_iobuf_pin(struct dma_buf_attachment *attach)
+/*
+ * dma_buf_dynamic_attach() takes the reservation lock, and cannot be killed while
+ * it waits. So wait here: then it finds the lock free, but for those who come just
+ * in between.
+ */
+static int dma_iobuf_wait_resv(struct dma_resv *resv)
 {
-	int ret = dma_iobuf_resv_lock(attach->dmabuf->resv);
+	int ret = dma_iobuf_resv_lock(resv);
 
-	if (ret)
-		return ret;
-	ret = dma_buf_pin(attach);
-	dma_resv_unlock(attach->dmabuf->resv);
+	if (!ret)
+		dma_resv_unlock(resv);
 	return ret;
 }
 
-static void dma_iobuf_unpin(struct dma_buf_attachment *attach)
-{
-	dma_resv_lock(attach->dmabuf->resv, NULL);
-	dma_buf_unpin(attach);
-	dma_resv_unlock(attach->dmabuf->resv);
-}
-
 /*
- * Attach, unless that was done. The exporter may take its time, so no lock is
- * held that the end of the device needs. An attachment that comes too late for
- * it has no mapping yet, and goes again.
+ * The exporter may take its time, so no lock is held that the end of the device
+ * needs. An attachment that comes too late for it has no mapping yet, and goes
+ * again.
  */
-static int dma_iobuf_att_attach(struct dma_iobuf_att *att,
-				struct dma_iobuf_reason *why)
+static int dma_iobuf_att_attach_new(struct dma_iobuf_att *att,
+				    struct dma_iobuf_reason *why)
 {
-	bool pin = att->flags & DMA_IOBUF_PIN;
 	struct dma_buf_attachment *attach;
-	int ret;
+	int ret = dma_iobuf_wait_resv(att->dmabuf->resv);
+	bool dead;
 
-	lockdep_assert_held(&att->wait_lock);
-	if (READ_ONCE(att->attach))
-		return 0;
-	if (READ_ONCE(att->dead))
-		return -ENODEV;
+	if (ret) {
+		dma_iobuf_why(why, DMA_IOBUF_STAGE_FENCE, 0);
+		return ret;
+	}
 	attach = dma_buf_dynamic_attach(att->dmabuf, att->idev->dev,
 					att->idev->ops ?
 					&dma_iobuf_attach_pinned_ops :
@@ -450,35 +445,71 @@ static int dma_iobuf_att_attach(struct dma_iobuf_att *att,
 	if (IS_ERR(attach))
 		return dma_iobuf_fail(att, why, DMA_IOBUF_STAGE_ATTACH,
 				      PTR_ERR(attach));
-	att->peer2peer = attach->peer2peer;
-	/* pin and map would only make it move the memory to where it can */
-	if ((att->flags & DMA_IOBUF_REQUIRE_P2P) && !attach->peer2peer) {
-		dma_iobuf_why(why, DMA_IOBUF_STAGE_ATTACH, 0);
-		ret = -EREMOTEIO;
-		goto detach;
-	}
-	if (pin) {
-		ret = dma_iobuf_pin(attach);
-		if (ret) {
-			ret = dma_iobuf_fail(att, why, DMA_IOBUF_STAGE_PIN, ret);
-			goto detach;
-		}
-	}
 	mutex_lock(&att->lock);
-	if (!att->dead) {
-		att->pinned = pin;
+	dead = att->dead;
+	if (!dead) {
+		att->peer2peer = attach->peer2peer;
 		WRITE_ONCE(att->attach, attach);
 	}
 	mutex_unlock(&att->lock);
-	if (READ_ONCE(att->attach))
+	if (!dead)
 		return 0;
 
-	ret = -ENODEV;
 	dma_iobuf_why(why, DMA_IOBUF_STAGE_DEVICE, 0);
-	if (pin)
-		dma_iobuf_unpin(attach);
-detach:
 	dma_buf_detach(att->dmabuf, attach);
+	return -ENODEV;
+}
+
+static int dma_iobuf_att_pin(struct dma_iobuf_att *att,
+			     struct dma_iobuf_reason *why)
+{
+	struct dma_resv *resv = att->dmabuf->resv;
+	int ret = dma_iobuf_resv_lock(resv);
+
+	if (ret) {
+		dma_iobuf_why(why, DMA_IOBUF_STAGE_FENCE, 0);
+		return ret;
+	}
+	if (IS_ERR(rcu_access_pointer(att->map))) {
+		/* the end of the device was here; it detaches, or has */
+		ret = -ENODEV;
+		dma_iobuf_why(why, DMA_IOBUF_STAGE_DEVICE, 0);
+	} else if (!att->pinned) {
+		ret = dma_buf_pin(att->attach);
+		att->pinned = !ret;
+		if (ret)
+			ret = dma_iobuf_fail(att, why, DMA_IOBUF_STAGE_PIN, ret);
+	}
+	dma_resv_unlock(resv);
+	return ret;
+}
+
+/*
+ * Attach and pin, as far as that is not done. What was done stays if the rest
+ * fails, until the last reference is dropped: those who were killed leave that to
+ * a work item.
+ */
+static int dma_iobuf_att_attach(struct dma_iobuf_att *att,
+				struct dma_iobuf_reason *why)
+{
+	int ret = 0;
+
+	lockdep_assert_held(&att->wait_lock);
+	if (READ_ONCE(att->dead))
+		return -ENODEV;
+	if (!READ_ONCE(att->attach))
+		ret = dma_iobuf_att_attach_new(att, why);
+	if (ret)
+		return ret;
+	/* pin and map would only make it move the memory to where it can */
+	if ((att->flags & DMA_IOBUF_REQUIRE_P2P) && !att->peer2peer) {
+		dma_iobuf_why(why, DMA_IOBUF_STAGE_ATTACH, 0);
+		ret = -EREMOTEIO;
+	} else if (att->flags & DMA_IOBUF_PIN) {
+		ret = dma_iobuf_att_pin(att, why);
+	}
+	if (ret && ret != -EINTR)
+		WRITE_ONCE(att->spent, true);
 	return ret;
 }
 
@@ -557,7 +588,7 @@ static struct dma_iobuf_att *dma_iobuf_att_find(struct dma_iobuf_dev *idev,
 		if (att->dmabuf == buf->dmabuf &&
 		    att->dir == dma_iobuf_att_dir(idev, buf) &&
 		    att->flags == dma_iobuf_att_flags(idev, buf) &&
-		    kref_get_unless_zero(&att->ref))
+		    !READ_ONCE(att->spent) && kref_get_unless_zero(&att->ref))
 			return att;
 	return NULL;
 }
@@ -1272,6 +1303,20 @@ void dma_iobuf_get_info(struct dma_iobuf *buf, unsigned int idx,
 	/* the entry stays, with all that it refers to */
 	guard(mutex)(&buf->lock);
 	dma_iobuf_att_info(dma_iobuf_entry(buf, idx), info);
+}
+
+/**
+ * dma_iobuf_settle - wait until what others have left is undone
+ *
+ * Who is killed leaves what it has attached, pinned or mapped to work items. When
+ * this returns, those that were there before have ended.
+ *
+ * Context: process context, sleeps, waits for exporters. Not for those who have
+ * been killed.
+ */
+void dma_iobuf_settle(void)
+{
+	flush_workqueue(dma_iobuf_wq);
 }
 
 static int __init dma_iobuf_init(void)

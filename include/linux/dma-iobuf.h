@@ -193,12 +193,13 @@ struct dma_iobuf_map {
  *		the reservation lock
  * @dir:	what the device may do with the memory
  * @flags:	DMA_IOBUF_*
- * @pinned:	dma_buf_pin() was done
+ * @pinned:	dma_buf_pin() was done; under the reservation lock
  * @id:		for &struct dma_iobuf_info
  * @peer2peer:	the exporter left &dma_buf_attachment.peer2peer set
  * @nr_maps:	mappings made so far; under the reservation lock
  * @nr_invals:	mappings the exporter took away; under the reservation lock
  * @dead:	shut down: never attach again; written under @lock
+ * @spent:	what the exporter said to it was no; the next one asks anew
  * @wait_lock:	held by the one that waits for the exporter: for those who want
  *		this very attachment, and nobody else
  * @lock:	protects @attach and @dead, serialises shutdown; taken before the
@@ -221,6 +222,7 @@ struct dma_iobuf_att {
 	unsigned int		flags;
 	bool			pinned;
 	bool			dead;
+	bool			spent;
 	bool			peer2peer;
 	u64			id;
 	u64			nr_maps;
@@ -349,6 +351,7 @@ struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 int dma_iobuf_add_targets(struct dma_iobuf *buf, struct dma_iobuf_targets *set,
 			  struct dma_iobuf_reason *why);
 int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool retarget);
+void dma_iobuf_settle(void);
 void dma_iobuf_put_sync(struct dma_iobuf *buf);
 bool dma_iobuf_has_target(struct dma_iobuf *buf,
 			  const struct dma_iobuf_dev *idev);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,11 +9,13 @@
 #include <unistd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-buf-bar.h>
 #include <linux/dma-heap.h>
 #include <linux/udmabuf.h>
 
+#include "lab.h"
 #include "mem.h"
 
 #define BOUNCE		(256 * KiB)	/* CPU copies of BAR memory and disks */
@@ -555,6 +558,40 @@ int bar_fence(const struct mem *m, __u32 arg)
 	struct dma_buf_bar_fd f = { .fd = m->fd, .arg = arg };
 
 	return bar_ioctl(DMA_BUF_BAR_IOC_FENCE, &f);
+}
+
+pid_t bar_hold(const struct mem *m)
+{
+	struct dma_buf_bar_fd f = { .fd = m->fd, .arg = 10000 };
+	int begins[2];
+	pid_t pid;
+	char c = 0;
+
+	if (pipe(begins))
+		return -errno;
+	pid = fork();
+	if (!pid) {
+		if (write(begins[1], &c, 1) != 1)
+			_exit(1);
+		_exit(bar_ioctl(DMA_BUF_BAR_IOC_HOLD, &f) ? 2 : 0);
+	}
+	close(begins[1]);
+	if (pid > 0 && read(begins[0], &c, 1) != 1)
+		pid = -ECHILD;
+	close(begins[0]);
+	/* it is the next thing that it does */
+	lab_sleep_ms(100);
+	return pid;
+}
+
+int bar_let_go(pid_t holder)
+{
+	int status;
+
+	kill(holder, SIGKILL);
+	if (waitpid(holder, &status, 0) != holder)
+		return -errno;
+	return WIFSIGNALED(status) ? 0 : -ETIME;
 }
 
 int bar_info(const struct mem *m, struct dma_buf_bar_info *info)

@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 #include <linux/types.h>
 
 #define KiB		1024ULL
@@ -83,6 +84,12 @@ long long disk_check_poison(int fd, __u64 off, __u64 len, int byte);
 int bar_move(const struct mem *m, __u32 place);
 int bar_revoke(const struct mem *m, bool on);
 int bar_fence(const struct mem *m, __u32 arg);
+/*
+ * Holds the reservation lock for ten seconds, by a process of its own that is
+ * returned; bar_let_go() ends it, -ETIME: that was after these ten seconds
+ */
+pid_t bar_hold(const struct mem *m);
+int bar_let_go(pid_t holder);
 struct dma_buf_bar_info;
 int bar_info(const struct mem *m, struct dma_buf_bar_info *info);
 

@@ -2,7 +2,7 @@
 /*
  * Nobody but the caller waits for an exporter, and the caller can be killed. The
  * exporter of the tests is slow: a fence with kernel usage is pending on its
- * dma-buf, for ten seconds unless it is signalled.
+ * dma-buf, or the reservation lock is held, for ten seconds unless that is ended.
  */
 #include <poll.h>
 #include <pthread.h>
@@ -33,7 +33,10 @@ struct waiters {
 	struct rig rig;
 	int other;		/* another drive */
 	pid_t pids[WAIT_NR];
+	pid_t holder;		/* of the reservation lock */
 };
+
+enum slow { SLOW_FENCE, SLOW_LOCK };
 
 FIXTURE(waits) {
 	struct waiters w;
@@ -50,6 +53,25 @@ FIXTURE_VARIANT_ADD(waits, buffers2) { WAIT_BUFFERS2 };
 FIXTURE_VARIANT_ADD(waits, add_targets) { WAIT_ADD_TARGETS };
 FIXTURE_VARIANT_ADD(waits, read_after_a_move) { WAIT_READ };
 
+static int slow_begin(struct waiters *w, enum slow how)
+{
+	if (how == SLOW_FENCE)
+		return bar_fence(&w->rig.mem, 1);
+	w->holder = bar_hold(&w->rig.mem);
+	return w->holder < 0 ? w->holder : 0;
+}
+
+/* An error if it was not slow all the time */
+static int slow_end(struct waiters *w, enum slow how)
+{
+	pid_t holder = w->holder;
+
+	if (how == SLOW_FENCE)
+		return bar_fence(&w->rig.mem, 0);
+	w->holder = 0;
+	return bar_let_go(holder);
+}
+
 FIXTURE_SETUP(waits)
 {
 	RIG_UP(&self->w.rig, "LAB_NVME_MAIN", MEM_BAR, SIZE, 0);
@@ -64,7 +86,9 @@ FIXTURE_TEARDOWN(waits)
 		kill(self->w.pids[i], SIGKILL);
 		waitpid(self->w.pids[i], NULL, 0);
 	}
-	bar_fence(&self->w.rig.mem, 0);
+	slow_end(&self->w, SLOW_FENCE);
+	if (self->w.holder > 0)
+		slow_end(&self->w, SLOW_LOCK);
 	close(self->w.other);
 	EXPECT_TRUE(bufinfo_wait(self->w.rig.mem.fd, 0, 5000) ||
 		    self->w.rig.mem.fd < 0);
@@ -159,36 +183,47 @@ static double ended_after(pid_t pid)
 }
 
 /* With somebody else who waits in front: whoever waits is gone when killed */
-TEST_F(waits, can_be_killed)
+static void killed(struct __test_metadata *_metadata, struct waiters *w,
+		   enum waiter what, enum slow how)
 {
-	struct rig *rig = &self->w.rig;
+	struct rig *rig = &w->rig;
 	int first = -1, go;
 	double t;
 
-	if (variant->what != WAIT_REGISTER)
-		ASSERT_EQ(0, waiter_start(&self->w, WAIT_REGISTER, &first));
-	ASSERT_EQ(0, waiter_start(&self->w, variant->what, &go));
-	if (variant->what == WAIT_READ)
+	if (what != WAIT_REGISTER)
+		ASSERT_EQ(0, waiter_start(w, WAIT_REGISTER, &first));
+	ASSERT_EQ(0, waiter_start(w, what, &go));
+	if (what == WAIT_READ)
 		ASSERT_EQ(0, bar_move(&rig->mem, DMA_BUF_BAR_PLACE_B));
-	ASSERT_EQ(0, bar_fence(&rig->mem, 1));
+	ASSERT_EQ(0, slow_begin(w, how));
 	if (first >= 0) {
 		ASSERT_EQ(0, waiter_go(first));
 		lab_sleep_ms(200);
 	}
 	ASSERT_EQ(0, waiter_go(go));
 	lab_sleep_ms(300);
-	ASSERT_EQ(0, waitpid(self->w.pids[variant->what], NULL, WNOHANG));
-	ASSERT_EQ(0, kill(self->w.pids[variant->what], SIGKILL));
-	t = ended_after(self->w.pids[variant->what]);
+	ASSERT_EQ(0, waitpid(w->pids[what], NULL, WNOHANG));
+	ASSERT_EQ(0, kill(w->pids[what], SIGKILL));
+	t = ended_after(w->pids[what]);
 	EXPECT_GE(t, 0);
 	EXPECT_LE(t, AT_ONCE);
 	if (t >= 0)
-		self->w.pids[variant->what] = 0;
-	/* nothing is left of it, and the fence was pending all the time */
-	ASSERT_EQ(0, bar_fence(&rig->mem, 0));
+		w->pids[what] = 0;
+	/* nothing is left of it, and it was slow all the time */
+	ASSERT_EQ(0, slow_end(w, how));
 	ASSERT_EQ(0, reg_dmabuf(&rig->ring, 0, rig->mem.fd, rig->disk));
 	ASSERT_EQ(0, rig_works(rig, rig->disk, 0));
 	ASSERT_EQ(0, reg_clear(&rig->ring, 0));
+}
+
+TEST_F(waits, can_be_killed)
+{
+	killed(_metadata, &self->w, variant->what, SLOW_FENCE);
+}
+
+TEST_F(waits, can_be_killed_while_locked)
+{
+	killed(_metadata, &self->w, variant->what, SLOW_LOCK);
 }
 
 /* What others do with the same dma-buf */
@@ -225,21 +260,22 @@ TEST_F(waits, leaves_the_dma_buf_alone)
 }
 
 /* What others do with the same drive: another dma-buf is registered, used, cleared */
-TEST_F(waits, leaves_the_device_alone)
+static void left_alone(struct __test_metadata *_metadata, struct waiters *w,
+		       enum waiter what, enum slow how)
 {
-	struct rig *rig = &self->w.rig;
+	struct rig *rig = &w->rig;
 	struct mem other;
 	int first = -1, go;
 	double start;
 
 	ASSERT_EQ(0, mem_create(&other, MEM_UDMABUF, SIZE));
 	ASSERT_EQ(0, reg_dmabuf(&rig->ring, 1, other.fd, rig->disk));
-	if (variant->what != WAIT_REGISTER)
-		ASSERT_EQ(0, waiter_start(&self->w, WAIT_REGISTER, &first));
-	ASSERT_EQ(0, waiter_start(&self->w, variant->what, &go));
-	if (variant->what == WAIT_READ)
+	if (what != WAIT_REGISTER)
+		ASSERT_EQ(0, waiter_start(w, WAIT_REGISTER, &first));
+	ASSERT_EQ(0, waiter_start(w, what, &go));
+	if (what == WAIT_READ)
 		ASSERT_EQ(0, bar_move(&rig->mem, DMA_BUF_BAR_PLACE_B));
-	ASSERT_EQ(0, bar_fence(&rig->mem, 1));
+	ASSERT_EQ(0, slow_begin(w, how));
 	if (first >= 0) {
 		ASSERT_EQ(0, waiter_go(first));
 		lab_sleep_ms(200);
@@ -254,11 +290,21 @@ TEST_F(waits, leaves_the_device_alone)
 	EXPECT_EQ(0, reg_clear(&rig->ring, 1));
 	EXPECT_EQ(0, reg_clear(&rig->ring, 0));
 	EXPECT_LE(lab_now() - start, AT_ONCE);
-	ASSERT_EQ(0, waitpid(self->w.pids[variant->what], NULL, WNOHANG));
-	ASSERT_EQ(0, bar_fence(&rig->mem, 0));
-	EXPECT_GE(ended_after(self->w.pids[variant->what]), 0);
-	self->w.pids[variant->what] = 0;
+	ASSERT_EQ(0, waitpid(w->pids[what], NULL, WNOHANG));
+	ASSERT_EQ(0, slow_end(w, how));
+	EXPECT_GE(ended_after(w->pids[what]), 0);
+	w->pids[what] = 0;
 	mem_destroy(&other);
+}
+
+TEST_F(waits, leaves_the_device_alone)
+{
+	left_alone(_metadata, &self->w, variant->what, SLOW_FENCE);
+}
+
+TEST_F(waits, leaves_the_device_alone_while_locked)
+{
+	left_alone(_metadata, &self->w, variant->what, SLOW_LOCK);
 }
 
 TEST_HARNESS_MAIN
