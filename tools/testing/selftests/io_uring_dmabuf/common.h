@@ -13,6 +13,8 @@
 /* The harness kills a test after this; emulated and debug machines are slow */
 #undef TEST_TIMEOUT_DEFAULT
 #define TEST_TIMEOUT_DEFAULT 180
+/* Of tests that have a long form: that ends by the time limit of the program */
+#define SOAK_TIMEOUT (8 * 3600)
 
 #define RIG_UP(rig, env, kind, size, ring_flags) do {			\
 	const char *why_ = NULL;					\

@@ -5,7 +5,10 @@
  *
  * Wants a machine of its own: it takes the drives away from under everybody.
  */
+#include <pthread.h>
+
 #include "common.h"
+#include "mover.h"
 #include "nvme.h"
 
 #define SIZE	(1 * MiB)
@@ -59,6 +62,19 @@ static int reads(struct rig *rig, unsigned int nr)
 	return bad;
 }
 
+FIXTURE(flaps) {
+};
+
+FIXTURE_SETUP(flaps)
+{
+}
+
+/* what the kernel begins with */
+FIXTURE_TEARDOWN(flaps)
+{
+	set_iopolicy("numa");
+}
+
 static unsigned int nr_targets(struct rig *rig)
 {
 	struct io_uring_query_regbuf_map q;
@@ -73,7 +89,7 @@ static unsigned int nr_targets(struct rig *rig)
  * right, and the one that is back serves again without anybody's help. The slot
  * has no more entries than before.
  */
-TEST(paths)
+TEST_F_TIMEOUT(flaps, paths, SOAK_TIMEOUT)
 {
 	unsigned int nr = lab_soak(lab_scale(6, 3), 1000);
 	char pci[2][64];
@@ -109,7 +125,7 @@ TEST(paths)
  * A path comes back that no I/O takes, until the other one goes: then all do at
  * once, and find it not attached. Nobody is told that it is gone.
  */
-TEST(failover)
+TEST_F_TIMEOUT(flaps, failover, SOAK_TIMEOUT)
 {
 	unsigned int nr = lab_soak(lab_scale(3, 2), 200);
 	char pci[2][64];
@@ -133,12 +149,11 @@ TEST(failover)
 		ASSERT_TRUE(nvme_wait_paths(2));
 		ASSERT_EQ(2, nr_targets(&rig));
 	}
-	ASSERT_EQ(0, set_iopolicy("round-robin"));
 	rig_down(&rig);
 }
 
 /* The fast path does not look at devices that the I/O does not use */
-TEST(other_targets)
+TEST_F(flaps, other_targets)
 {
 	struct io_uring_regbuf_desc d;
 	struct counter c;
@@ -189,7 +204,7 @@ TEST(other_targets)
  * A drive is unplugged and plugged in again, with the slot alive. The new disk is
  * another one, and is added: in the place of the old one.
  */
-TEST(drives)
+TEST_F_TIMEOUT(flaps, drives, SOAK_TIMEOUT)
 {
 	const char *pci = NEED_ENV("LAB_PCI_MAIN");
 	unsigned int nr = lab_soak(lab_scale(4, 2), 200);
@@ -216,6 +231,158 @@ TEST(drives)
 		ASSERT_EQ(1, bufinfo_attachments(rig.mem.fd));
 	}
 	ASSERT_EQ(0, reads(&rig, READS));
+	rig_down(&rig);
+}
+
+/* Registers, reads and clears, whether the drive is there or not */
+struct registrar {
+	const struct mem *mem;
+	const char *pci;
+	bool stop;
+	unsigned int worked, gone;
+	int wrong;		/* the first errno that it should not have been */
+};
+
+static int register_once(struct registrar *r, struct uring *ring, int disk,
+			 __u32 flags)
+{
+	struct io_uring_regbuf_desc d = desc_dmabuf(r->mem->fd, disk);
+	int ret;
+
+	d.flags = flags;
+	ret = reg_one(ring, 0, &d);
+	if (ret)
+		return ret;
+	ret = uring_read(ring, disk, 0, 0, 4096, 0);
+	if (ret == 4096)
+		ret = mem_check(r->mem, 0, 0, 4096, 77) < 0 ? 0 : -EILSEQ;
+	return reg_clear(ring, 0) ?: ret;
+}
+
+static void *register_always(void *arg)
+{
+	struct registrar *r = arg;
+	struct uring ring;
+	char path[80];
+
+	if (uring_init(&ring, 8, 0) || reg_sparse(&ring, 1)) {
+		r->wrong = -ENOMEM;
+		return NULL;
+	}
+	for (unsigned int i = 0; !__atomic_load_n(&r->stop, __ATOMIC_RELAXED); i++) {
+		int disk = nvme_disk(r->pci, path, sizeof(path)) ?
+			   lab_open(path) : -ENOENT, ret;
+
+		if (disk < 0)
+			continue;
+		/* the disk is there for a moment longer than its drive */
+		for (int k = 0; k < 20; k++) {
+			ret = register_once(r, &ring, disk, i & 1 ?
+					    IO_REGBUF_DMABUF_PIN : 0);
+			r->worked += !ret;
+			r->gone += ret == -ENODEV;
+			if (ret && ret != -ENODEV && !r->wrong)
+				r->wrong = ret;
+		}
+		close(disk);
+	}
+	uring_exit(&ring);
+	return NULL;
+}
+
+/* A drive goes at any point of a registration: that has worked, or it is ENODEV */
+TEST_F_TIMEOUT(flaps, registered_meanwhile, SOAK_TIMEOUT)
+{
+	unsigned int nr = lab_soak(lab_scale(10, 5), 200);
+	const char *pci = NEED_ENV("LAB_PCI_MAIN");
+	struct registrar r[2];
+	pthread_t thread[2];
+	struct rig rig;
+
+	RIG_UP(&rig, "LAB_NVME_MAIN", MEM_BAR, SIZE, 0);
+	ASSERT_EQ(0, disk_fill(rig.disk, 0, SIZE, 77));
+	for (int i = 0; i < 2; i++) {
+		r[i] = (struct registrar) { .mem = &rig.mem, .pci = pci };
+		ASSERT_EQ(0, pthread_create(&thread[i], NULL, register_always,
+					    &r[i]));
+	}
+	for (unsigned int i = 0; i < nr; i++) {
+		lab_sleep_ms(20 + 7 * i % 50);
+		ASSERT_EQ(0, nvme_unbind(pci));
+		lab_sleep_ms(20);
+		ASSERT_EQ(0, nvme_bind(pci));
+		close(rig.disk);
+		rig.disk = nvme_wait_disk(pci);
+		ASSERT_GE(rig.disk, 0);
+	}
+	for (int i = 0; i < 2; i++) {
+		__atomic_store_n(&r[i].stop, true, __ATOMIC_RELAXED);
+		pthread_join(thread[i], NULL);
+		EXPECT_EQ(0, r[i].wrong);
+		EXPECT_GT(r[i].worked, 0);
+		TH_LOG("%u worked, %u found no device", r[i].worked, r[i].gone);
+	}
+	EXPECT_TRUE(bufinfo_wait(rig.mem.fd, 0, 5000));
+	ASSERT_EQ(0, reg_dmabuf(&rig.ring, 0, rig.mem.fd, rig.disk));
+	ASSERT_EQ(0, reads(&rig, READS));
+	rig_down(&rig);
+}
+
+struct resetter {
+	const char *pci;
+	bool stop;
+	unsigned int resets;
+	int error;
+};
+
+static void *reset_always(void *arg)
+{
+	struct resetter *r = arg;
+	char path[160];
+
+	while (!__atomic_load_n(&r->stop, __ATOMIC_RELAXED) && !r->error) {
+		if (!nvme_controller(r->pci, path, sizeof(path) - 20)) {
+			r->error = -ENODEV;
+			break;
+		}
+		strcat(path, "/reset_controller");
+		r->error = file_write(path, "1");
+		r->resets++;
+		lab_sleep_ms(30);
+	}
+	return NULL;
+}
+
+/*
+ * A drive is reset, which cancels commands and issues them again, while the
+ * exporter moves the memory and has to wait for just these commands.
+ */
+TEST_F_TIMEOUT(flaps, moved_while_reset, SOAK_TIMEOUT)
+{
+	unsigned int nr = lab_soak(lab_scale(10, 4), 500);
+	struct resetter r = { .pci = NEED_ENV("LAB_PCI_MAIN") };
+	struct mover m = { .nr_places = 2, .rest_ms = lab_scale(15, 60) };
+	pthread_t thread;
+	struct rig rig;
+
+	RIG_UP(&rig, "LAB_NVME_MAIN", MEM_BAR, SIZE, 0);
+	m.mem = &rig.mem;
+	ASSERT_EQ(0, disk_fill(rig.disk, 0, SIZE, 77));
+	ASSERT_EQ(0, reg_dmabuf(&rig.ring, 0, rig.mem.fd, rig.disk));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, reset_always, &r));
+	ASSERT_EQ(0, mover_start(&m));
+	while (__atomic_load_n(&r.resets, __ATOMIC_RELAXED) < nr &&
+	       !__atomic_load_n(&r.error, __ATOMIC_RELAXED))
+		ASSERT_EQ(0, reads(&rig, READS));
+	__atomic_store_n(&r.stop, true, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	mover_stop(&m);
+	EXPECT_EQ(0, r.error);
+	EXPECT_EQ(0, m.error);
+	EXPECT_GT(m.moves, nr);
+	TH_LOG("%u resets, %u moves, the longest took %.3f s", r.resets, m.moves,
+	       m.longest);
+	EXPECT_EQ(1, bufinfo_attachments(rig.mem.fd));
 	rig_down(&rig);
 }
 

@@ -84,7 +84,7 @@ TEST_F(rw, end_of_the_buffer)
 			      68 * KiB - 512));
 }
 
-TEST_F_TIMEOUT(rw, random, 900)
+TEST_F_TIMEOUT(rw, random, SOAK_TIMEOUT)
 {
 	struct rig *rig = &self->rig;
 	__u64 rng = variant->kind * 1000 + lab_seed();

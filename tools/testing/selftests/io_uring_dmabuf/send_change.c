@@ -7,6 +7,7 @@
 
 #include "common.h"
 #include "netio.h"
+#include "../net/netmem/netlink.h"
 
 #define SIZE		(1 * MiB)
 #define SEED		NET_SEED
@@ -327,6 +328,7 @@ struct unbind {
 	const struct netrig *net;
 	const char *driver;
 	long ret;
+	bool done;
 };
 
 static void *unbind_card(void *arg)
@@ -334,6 +336,7 @@ static void *unbind_card(void *arg)
 	struct unbind *u = arg;
 
 	u->ret = net_unbind(u->net, u->driver);
+	__atomic_store_n(&u->done, true, __ATOMIC_RELEASE);
 	return NULL;
 }
 
@@ -379,6 +382,133 @@ TEST_F(change, unbind_while_a_registration_waits)
 	uring_exit(&s.ring);
 	mem_destroy(&s.mem);
 	close(ns);
+}
+
+/*
+ * The card is unbound while somebody holds the reservation lock of memory that is
+ * mapped for it: its driver waits for that, but nobody who wants RTNL.
+ */
+static void unbind_locked(struct __test_metadata *_metadata, struct netrig *n,
+			  const char *driver, const struct mem *mem,
+			  pid_t holder)
+{
+	struct unbind u = { .net = n, .driver = driver };
+	int ns = net_ns_new();
+	pthread_t unbind;
+	double start;
+
+	ASSERT_GE(ns, 0);
+	start = lab_now();
+	ASSERT_EQ(0, pthread_create(&unbind, NULL, unbind_card, &u));
+	lab_sleep_ms(500);
+	ASSERT_EQ(0, net_ip(ns, "link set lo up\n"));
+	EXPECT_LE(lab_now() - start, lab_scale(2, 5));
+	EXPECT_FALSE(__atomic_load_n(&u.done, __ATOMIC_ACQUIRE));
+	EXPECT_EQ(0, bar_let_go(holder));
+	pthread_join(unbind, NULL);
+	EXPECT_EQ(0, u.ret);
+	EXPECT_EQ(0, bufinfo_attachments(mem->fd));
+	close(ns);
+}
+
+TEST_F(change, unbind_while_locked)
+{
+	struct netrig *n = &self->net;
+	struct mem mem;
+	pid_t holder;
+
+	ASSERT_EQ(0, mem_create(&mem, MEM_BAR, SIZE));
+	ASSERT_EQ(0, reg_dmabuf(&n->ring, 1, mem.fd, self->tcp.tx));
+	ASSERT_EQ(0, net_driver(n, self->driver, sizeof(self->driver)));
+	holder = bar_hold(&mem);
+	ASSERT_GT(holder, 0);
+	self->unbound = true;
+	unbind_locked(_metadata, n, self->driver, &mem, holder);
+	ASSERT_EQ(0, reg_clear(&n->ring, 1));
+	ASSERT_EQ(0, net_rebind(n, self->driver));
+	self->unbound = false;
+	mem_destroy(&mem);
+}
+
+/* The same for a binding that netlink makes, whose owner may be closing it */
+static void unbind_bound(struct __test_metadata *_metadata,
+			 FIXTURE_DATA(change) *self, bool closing)
+{
+	struct netrig *n = &self->net;
+	int nl = netdev_socket();
+	struct mem mem;
+	pid_t holder;
+	__u32 id;
+
+	ASSERT_GE(nl, 0);
+	ASSERT_EQ(0, mem_create(&mem, MEM_BAR_SYSTEM, SIZE));
+	ASSERT_EQ(0, netdev_bind_tx(nl, if_nametoindex(n->dev[NET_CARD]),
+				    mem.fd, &id));
+	ASSERT_EQ(1, bufinfo_attachments(mem.fd));
+	ASSERT_EQ(0, net_driver(n, self->driver, sizeof(self->driver)));
+	holder = bar_hold(&mem);
+	ASSERT_GT(holder, 0);
+	if (closing) {
+		close(nl);
+		/* it has begun */
+		lab_sleep_ms(200);
+	}
+	self->unbound = true;
+	unbind_locked(_metadata, n, self->driver, &mem, holder);
+	ASSERT_EQ(0, net_rebind(n, self->driver));
+	self->unbound = false;
+	if (!closing)
+		close(nl);
+	mem_destroy(&mem);
+}
+
+TEST_F(change, unbind_with_a_locked_binding)
+{
+	unbind_bound(_metadata, self, false);
+}
+
+TEST_F(change, unbind_with_a_locked_binding_that_is_closed)
+{
+	unbind_bound(_metadata, self, true);
+}
+
+/*
+ * A card is unplugged and plugged in again, with the slot alive: it sends again
+ * once it is told, and nothing of the card before is left.
+ */
+TEST_F_TIMEOUT(change, cards_come_and_go, SOAK_TIMEOUT)
+{
+	unsigned int nr = lab_soak(lab_scale(3, 2), 200);
+	struct io_uring_query_regbuf_map q;
+	struct netrig *n = &self->net;
+	struct io_uring_regbuf_desc d;
+
+	ASSERT_EQ(0, net_driver(n, self->driver, sizeof(self->driver)));
+	for (unsigned int i = 0; i < nr; i++) {
+		self->unbound = true;
+		ASSERT_EQ(0, net_unbind(n, self->driver));
+		ASSERT_EQ(0, bufinfo_attachments(n->mem.fd));
+		EXPECT_NO_WAY(net_send(n, self->udp.tx, 0, 0, 100, MSG_DONTWAIT));
+		net_close(&self->tcp);
+		net_close(&self->udp);
+		ASSERT_EQ(0, net_idle(n));
+		ASSERT_EQ(0, net_rebind(n, self->driver));
+		self->unbound = false;
+		ASSERT_EQ(0, net_configure(n, NET_CARD));
+		ASSERT_EQ(0, net_link(n, NET_CARD, true));
+		ASSERT_EQ(0, net_tcp(n, AF_INET, &self->tcp));
+		ASSERT_EQ(0, net_udp(n, AF_INET, &self->udp));
+		EXPECT_EQ(-ENODEV, net_send(n, self->tcp.tx, 0, 0, 100,
+					    MSG_DONTWAIT));
+		d = desc_add(self->tcp.tx);
+		ASSERT_EQ(0, reg_one(&n->ring, 0, &d));
+		ASSERT_EQ(0, query_map(&n->ring, 0, 0, &q));
+		ASSERT_EQ(1, q.nr_targets);
+		ASSERT_EQ(1, bufinfo_attachments(n->mem.fd));
+		ASSERT_EQ(1, bufinfo_attached(n->pci));
+		ASSERT_EQ(0, net_works(n, 0, &self->tcp));
+		ASSERT_EQ(0, net_works(n, 0, &self->udp));
+	}
 }
 
 TEST_HARNESS_MAIN

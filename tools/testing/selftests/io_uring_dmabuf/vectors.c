@@ -399,9 +399,9 @@ TEST_F(vectors, gap_after_many_pages)
 	EXPECT_GT(fits, 0);
 }
 
-TEST_F_TIMEOUT(vectors, random, 8 * 3600)
+TEST_F_TIMEOUT(vectors, random, SOAK_TIMEOUT)
 {
-	unsigned int count = lab_soak(lab_scale(250, 30), 12500);
+	unsigned int count = lab_soak(lab_scale(250, 30), 6250);
 	unsigned int i, refused = 0, gaps = 0;
 	__u64 seed = lab_seed(), rng = seed * 2654435761ULL + 1;
 	const char *why = NULL;
