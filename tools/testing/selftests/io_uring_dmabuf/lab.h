@@ -19,7 +19,7 @@
  *				with protection information in it
  * LAB_PCI_MAIN, LAB_PCI_FS	PCI addresses of the first two
  * LAB_EXT4, LAB_XFS		mount points
- * LAB_IOMMU			strict, lazy or off
+ * LAB_IOMMU			strict, lazy, off or bounce
  * LAB_TOPO			switch, bridge, net or netbridge
  * LAB_KERNEL			plain, debug or stock
  * LAB_MAX_COMMAND		bytes, of LAB_NVME_MAIN: what the lab gave it (tests ask it,
