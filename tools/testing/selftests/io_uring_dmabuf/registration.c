@@ -24,7 +24,7 @@ FIXTURE_TEARDOWN(reg)
 	rig_down(&self->rig);
 }
 
-/* The form of the posted series: whole dma-buf, zeroes in the tail */
+/* As programs for Linux 7.4 do it: whole dma-buf, zeroes in the tail */
 TEST_F(reg, posted_descriptor)
 {
 	struct rig *rig = &self->rig;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /* UDP from dma-bufs: a datagram arrives as it was sent, or is refused */
 #include <arpa/inet.h>
+#include <net/if.h>
 #include <netinet/in.h>
+#include <sys/ioctl.h>
 #include <linux/udp.h>
 
 #include "common.h"
@@ -354,50 +356,82 @@ TEST_F(udp, without_checksum)
 	EXPECT_EQ(0, pass(n, &self->udp, &p));
 }
 
-/* A member of 239.73.0.1 on @side: its socket, and the address to send to */
-static int join(struct netrig *n, enum net_side side, struct sockaddr_in *group)
-{
-	int sk = net_socket(n, side, AF_INET, SOCK_DGRAM, 0);
-	struct ip_mreqn mreq = {};
+union address {
 	struct sockaddr_storage ss;
-	socklen_t len = sizeof(*group);
+	struct sockaddr_in in;
+	struct sockaddr_in6 in6;
+};
 
-	net_addr(n, side, AF_INET, 0, &ss);
-	mreq.imr_address = ((struct sockaddr_in *)&ss)->sin_addr;
+static int join4(struct netrig *n, enum net_side side, int sk,
+		 struct sockaddr_in *group)
+{
+	struct ip_mreqn mreq = {};
+	union address own;
+
+	net_addr(n, side, AF_INET, 0, &own.ss);
+	mreq.imr_address = own.in.sin_addr;
 	inet_pton(AF_INET, "239.73.0.1", &mreq.imr_multiaddr);
-	group->sin_addr.s_addr = htonl(INADDR_ANY);
-	net_set(sk, SOL_SOCKET, SO_REUSEADDR, 1);
-	if (bind(sk, (void *)group, len) ||
-	    setsockopt(sk, IPPROTO_IP, IP_ADD_MEMBERSHIP, &mreq, sizeof(mreq)) ||
-	    getsockname(sk, (void *)group, &len))
-		return -errno;
 	group->sin_addr = mreq.imr_multiaddr;
-	return sk;
+	return setsockopt(sk, IPPROTO_IP, IP_ADD_MEMBERSHIP, &mreq, sizeof(mreq));
+}
+
+static int join6(struct netrig *n, enum net_side side, int sk,
+		 struct sockaddr_in6 *group)
+{
+	struct ipv6_mreq mreq = {};
+	struct ifreq ifr = {};
+
+	/* of the netns of the socket */
+	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", n->dev[side]);
+	if (ioctl(sk, SIOCGIFINDEX, &ifr))
+		return -1;
+	mreq.ipv6mr_interface = ifr.ifr_ifindex;
+	inet_pton(AF_INET6, "ff05::73", &mreq.ipv6mr_multiaddr);
+	group->sin6_addr = mreq.ipv6mr_multiaddr;
+	return setsockopt(sk, IPPROTO_IPV6, IPV6_JOIN_GROUP, &mreq, sizeof(mreq));
+}
+
+/* A member of a group on @side: its socket, and the address to send to */
+static int join(struct netrig *n, enum net_side side, union address *group,
+		socklen_t *len)
+{
+	int family = group->ss.ss_family, ret;
+	int sk = net_socket(n, side, family, SOCK_DGRAM, 0);
+
+	*len = family == AF_INET ? sizeof(group->in) : sizeof(group->in6);
+	if (family == AF_INET)
+		group->in.sin_addr.s_addr = htonl(INADDR_ANY);
+	else
+		group->in6.sin6_addr = in6addr_any;
+	net_set(sk, SOL_SOCKET, SO_REUSEADDR, 1);
+	if (bind(sk, (void *)group, *len) ||
+	    getsockname(sk, (void *)group, len))
+		return -errno;
+	ret = family == AF_INET ? join4(n, side, sk, &group->in) :
+				  join6(n, side, sk, &group->in6);
+	return ret ? -errno : sk;
 }
 
 /* Members on the sender's side would have to read it: they get nothing */
 TEST_F(udp, multicast)
 {
+	union address group = { .ss.ss_family = variant->family };
 	struct piece p = random_piece(&self->rng, 1000);
-	struct sockaddr_in group = { .sin_family = AF_INET };
 	struct netrig *n = &self->net;
 	int here, there, plain;
+	socklen_t len;
 	char byte;
 
-	if (variant->family != AF_INET)
-		SKIP(return, "IPv4 only");
-	there = join(n, NET_PEER, &group);
+	there = join(n, NET_PEER, &group, &len);
 	ASSERT_GE(there, 0);
-	here = join(n, NET_CARD, &group);
+	here = join(n, NET_CARD, &group, &len);
 	ASSERT_GE(here, 0);
-	plain = net_socket(n, NET_CARD, AF_INET, SOCK_DGRAM, 0);
+	plain = net_socket(n, NET_CARD, variant->family, SOCK_DGRAM, 0);
 	ASSERT_EQ(0, net_bind_card(n, plain));
-	ASSERT_EQ(0, connect(plain, (void *)&group, sizeof(group)));
+	ASSERT_EQ(0, connect(plain, (void *)&group, len));
 	ASSERT_EQ(0, net_wait_joined(plain, here, there));
 	ASSERT_EQ(0, net_bind_card(n, self->udp.tx));
-	EXPECT_EQ(1000, send_to(n, self->udp.tx, 0, &p,
-				(struct sockaddr_storage *)&group,
-				sizeof(group)));
+	EXPECT_EQ(1000, send_to(n, self->udp.tx, 0, &p, &group.ss, len));
 	EXPECT_EQ(0, net_recv_datagram(there, &p, 1));
 	EXPECT_EQ(-1, recv(here, &byte, 1, MSG_DONTWAIT));
 	EXPECT_EQ(EAGAIN, errno);

@@ -84,7 +84,7 @@ int reg_plain(struct uring *r, unsigned int offset, const struct iovec *iov,
 int reg_unregister(struct uring *r);
 int reg_clone(struct uring *dst, struct uring *src);
 int reg_clear(struct uring *r, unsigned int slot);
-/* The whole of @dmabuf for @target, as the posted series has it */
+/* The whole of @dmabuf for @target, as programs for Linux 7.4 do it */
 int reg_dmabuf(struct uring *r, unsigned int slot, int dmabuf, int target);
 /* One descriptor: 0 or -errno */
 int reg_one(struct uring *r, unsigned int slot,

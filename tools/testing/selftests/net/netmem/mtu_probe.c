@@ -85,7 +85,7 @@ TEST_F(mtu_probe, notification)
 {
 	const size_t len = 500, more = 512 * 1024;
 	struct rig *rig = &self->rig;
-	int i, ret = 0, sndbuf = 1 << 20;
+	int sndbuf = 1 << 20;
 	unsigned char *buf;
 	char got[500];
 
@@ -106,11 +106,7 @@ TEST_F(mtu_probe, notification)
 	ASSERT_EQ(0, tcp_deaf(rig->tcp.server, 0));
 	ASSERT_EQ(len, tcp_recv(rig->tcp.server, got, len));
 	EXPECT_EQ(-1, first_diff((void *)got, buf, len));
-	for (i = 0; i < 1000 && !ret; i++) {
-		ret = tcp_notification(rig->tcp.client);
-		usleep(10000);
-	}
-	EXPECT_EQ(1, ret);
+	EXPECT_EQ(1, tcp_wait_notification(rig->tcp.client));
 	munmap(buf, more);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -261,4 +262,14 @@ int tcp_set_ao(int sk, enum side peer, int family)
 	memcpy(ao.key, KEY, strlen(KEY));
 	return setsockopt(sk, IPPROTO_TCP, TCP_AO_ADD_KEY, &ao, sizeof(ao)) ?
 	       -errno : 0;
+}
+
+int tcp_wait_notification(int sk)
+{
+	struct pollfd pf = { .fd = sk };
+	int ret = poll(&pf, 1, 10000);
+
+	if (ret < 0)
+		return -errno;
+	return ret ? tcp_notification(sk) : 0;
 }

@@ -40,6 +40,11 @@ int tcp_warm_up(const struct tcp_pair *p);
 
 /* 1 when a zerocopy notification was read, 0 when there is none */
 int tcp_notification(int sk);
+/*
+ * The same, but waits up to ten seconds for it: what is acknowledged may still be
+ * in the hands of a device, or of who looks at packets
+ */
+int tcp_wait_notification(int sk);
 
 /* Segments for this socket are lost from now on, or no more */
 int tcp_deaf(int sk, int on);
