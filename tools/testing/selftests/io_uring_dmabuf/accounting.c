@@ -160,14 +160,21 @@ static int ring_up(struct acct *a)
 	return 0;
 }
 
-static pid_t start(int (*fn)(struct acct *a), struct acct *a)
+static unsigned int next_uid = 72000;
+
+static pid_t start_as(unsigned int uid, int (*fn)(struct acct *a),
+		      struct acct *a)
 {
-	static unsigned int uid = 72000;
 	pid_t pid = fork();
 
 	if (pid)
-		return ++uid, pid;
+		return pid;
 	_exit(become(uid + getppid() % 1000 * 1000) || ring_up(a) || fn(a));
+}
+
+static pid_t start(int (*fn)(struct acct *a), struct acct *a)
+{
+	return start_as(next_uid++, fn, a);
 }
 
 static int end(pid_t pid)
@@ -586,6 +593,67 @@ TEST_F(acct, two_users)
 	EXPECT_EQ(0, run(pin_child, &self->acct));
 	kill(pid, SIGKILL);
 	EXPECT_EQ(-1, end(pid));
+}
+
+static int waiting_child(struct acct *a)
+{
+	struct io_uring_regbuf_desc d = desc_dmabuf(a->mem.fd, a->target);
+
+	d.flags = IO_REGBUF_DMABUF_PIN;
+	CHECK(!reg_one(&a->ring, 0, &d));
+	return 0;
+}
+
+/* The same user: what it has given up counts until it is gone */
+static int settled_child(struct acct *a)
+{
+	char c = 0;
+
+	CHECK(locked(a) == SIZE);
+	CHECK(write(hold[1], &c, 1) == 1);
+	CHECK(locked_becomes(a, 0));
+	return 0;
+}
+
+/*
+ * Killed when the memory is pinned, but not mapped yet, and nobody can unpin it for
+ * the time being: it is charged all the same.
+ */
+TEST_F(acct, killed_while_pinned)
+{
+	struct dma_buf_bar_info info = { };
+	double end_of_wait = lab_now() + 10;
+	pid_t pid, holder;
+	struct acct bar;
+	char c;
+
+	if (acct_up(&bar, MEM_BAR_SYSTEM, self->disk)) {
+		acct_down(&bar);
+		SKIP(return, "no /dev/dmabuf_bar");
+	}
+	EXPECT_TRUE(bufinfo_wait(bar.mem.fd, 0, 5000));
+	ASSERT_EQ(0, bar_fence(&bar.mem, 1));
+	pid = start_as(next_uid, waiting_child, &bar);
+	while (!info.pinned && lab_now() < end_of_wait) {
+		ASSERT_EQ(0, bar_info(&bar.mem, &info));
+		lab_sleep_ms(20);
+	}
+	ASSERT_EQ(1, info.pinned);
+	holder = bar_hold(&bar.mem);
+	ASSERT_GT(holder, 0);
+	kill(pid, SIGKILL);
+	EXPECT_EQ(-1, end(pid));
+	ASSERT_EQ(0, pipe(hold));
+	pid = start_as(next_uid++, settled_child, &bar);
+	EXPECT_EQ(1, read(hold[0], &c, 1));
+	EXPECT_EQ(0, bar_let_go(holder));
+	EXPECT_EQ(0, end(pid));
+	close(hold[0]);
+	close(hold[1]);
+	ASSERT_EQ(0, bar_info(&bar.mem, &info));
+	EXPECT_EQ(0, info.pinned);
+	bar_fence(&bar.mem, 0);
+	acct_down(&bar);
 }
 
 TEST_F(acct, cap_ipc_lock_costs_nothing)
