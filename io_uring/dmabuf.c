@@ -589,6 +589,10 @@ static int io_dmabuf_map(struct io_kiocb *req, bool nowait)
 		ret = __dma_iobuf_prepare(io_req_dma_iobuf(req), req->file,
 					  req->flags & REQ_F_DMABUF_RETARGET);
 	} while (ret == -EINTR && io_dmabuf_task_work());
+	/* hybrid polling is about the device's time, not the exporter's */
+	if ((req->flags & REQ_F_IOPOLL) &&
+	    (req->ctx->flags & IORING_SETUP_HYBRID_IOPOLL))
+		req->iopoll_start = ktime_get_ns();
 	return ret;
 }
 

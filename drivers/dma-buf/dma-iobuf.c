@@ -508,8 +508,8 @@ static int dma_iobuf_att_attach(struct dma_iobuf_att *att,
 	} else if (att->flags & DMA_IOBUF_PIN) {
 		ret = dma_iobuf_att_pin(att, why);
 	}
-	if (ret && ret != -EINTR)
-		WRITE_ONCE(att->spent, true);
+	if (ret != -EINTR)
+		WRITE_ONCE(att->spent, ret);
 	return ret;
 }
 
@@ -928,6 +928,8 @@ static bool dma_iobuf_has_other(struct dma_iobuf *buf, unsigned int i,
 	const void *same = dma_iobuf_entry(buf, i)->idev->same;
 	unsigned int k;
 
+	if (!same)
+		return false;
 	for (k = 0; k < nr; k++)
 		if (atts[k]->idev->same == same)
 			return true;
@@ -1019,8 +1021,8 @@ static unsigned int dma_iobuf_drop_known(struct dma_iobuf *buf,
 			atts[left++] = atts[i];
 			continue;
 		}
-		dma_iobuf_att_put(att);
-		dma_iobuf_att_put(atts[i]);
+		dma_iobuf_att_put_later(att);
+		dma_iobuf_att_put_later(atts[i]);
 	}
 	return left;
 }

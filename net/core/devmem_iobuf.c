@@ -829,7 +829,11 @@ static struct net_iov *net_iobuf_at(struct net_iobuf *nb, u64 off, size_t max,
 	return &nb->niov[off >> nb->shift];
 }
 
-/* is it still there? Another device may have taken the place of one that is gone */
+/*
+ * Is it still there? Another device may have taken the place of one that is gone.
+ * TCP has a reference to the binding, and may have waited since it found it; what
+ * it appends to a binding whose device is gone is dropped, and it is told.
+ */
 static bool net_iobuf_is_of(const struct net_iobuf *nb,
 			    const struct dma_iobuf *buf)
 {
@@ -846,7 +850,9 @@ static bool net_iobuf_is_of(const struct net_iobuf *nb,
  * @skb:	the skb
  * @from:	the data, of type ITER_DMABUF; advanced
  * @length:	bytes wanted
- * @binding:	what net_devmem_iobuf_find() returned for @from
+ * @binding:	what net_devmem_iobuf_find() returned for @from in the same RCU
+ *		section, or net_devmem_iobuf_get() for a stream, whose skbs have
+ *		no owner here
  *
  * A frag is as long as the memory is contiguous for the device, and as one of its
  * descriptors takes.
@@ -864,7 +870,7 @@ int net_devmem_iobuf_fill_skb(struct sk_buff *skb, struct iov_iter *from,
 	if (!length || !iov_iter_count(from))
 		return 0;
 	guard(rcu)();
-	if (!net_iobuf_is_of(nb, bvec_dma_win(from->bvec)->buf))
+	if (skb->sk && !net_iobuf_is_of(nb, bvec_dma_win(from->bvec)->buf))
 		return -ENODEV;
 	/* two bindings never share an skb */
 	if (!net_iobuf_can_append(skb, binding))

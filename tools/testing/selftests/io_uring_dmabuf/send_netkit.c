@@ -576,18 +576,32 @@ TEST_F(netkit, many_netkits)
 
 /*
  * One slot outlives them all, the device that they lease is always there: entries
- * of netkits that are gone make room, once there is no other.
+ * of netkits that are gone make room, once there is no other. A socket of the host
+ * has sent a part by the first of them, and waits for its peer meanwhile: what is
+ * queued keeps the first attachment, the rest is sent by another.
  */
 TEST_F(netkit, many_netkits_of_one_slot)
 {
 	struct io_uring_query_regbuf_map q;
 	struct io_uring_regbuf_desc d;
 	struct netrig *n = &self->net;
+	const struct piece all = { SEED, 0, SIZE };
 	struct counter made, freed;
+	struct uring_res res;
+	struct receiver r;
+	bool queued;
 
 	ASSERT_EQ(0, count_devices(&made, &freed));
 	LEASE_AND_REGISTER();
 	ASSERT_EQ(0, open_pair(&self->host, variant->tcp, &self->other));
+	if (variant->tcp) {
+		ASSERT_EQ(0, net_set(self->other.tx, SOL_SOCKET, SO_SNDBUF,
+				     64 * KiB));
+		ASSERT_EQ(0, net_set(self->other.rx, SOL_SOCKET, SO_RCVBUF,
+				     64 * KiB));
+		net_prep(n, self->other.tx, 0, all.pos, all.len, MSG_WAITALL);
+		ASSERT_EQ(1, uring_submit(&n->ring, 0));
+	}
 	for (unsigned int i = 1; i < OF_ONE_SLOT; i++) {
 		EXPECT_EQ(0, net_works(n, 0, &self->pair));
 		ASSERT_EQ(0, net_idle(n));
@@ -599,10 +613,17 @@ TEST_F(netkit, many_netkits_of_one_slot)
 		ASSERT_EQ(0, reg_one(&n->ring, 0, &d));
 		ASSERT_EQ(0, query_map(&n->ring, 0, 0, &q));
 		EXPECT_EQ(i < MAX_TARGETS ? i + 1 : MAX_TARGETS, q.nr_targets);
-		EXPECT_TRUE(bufinfo_wait(n->mem.fd, q.nr_targets,
+		queued = variant->tcp && i >= MAX_TARGETS;
+		EXPECT_TRUE(bufinfo_wait(n->mem.fd, q.nr_targets + queued,
 					 net_patience()));
 	}
 	EXPECT_EQ(0, net_works(n, 0, &self->pair));
+	if (variant->tcp) {
+		ASSERT_EQ(0, receiver_start(&r, self->other.rx, &all, 1));
+		ASSERT_EQ(0, net_result(n, &res));
+		EXPECT_EQ(all.len, res.res);
+		ASSERT_EQ(0, receiver_join(&r));
+	}
 	EXPECT_EQ(0, net_works(n, 0, &self->other));
 	ASSERT_EQ(0, net_idle(n));
 	ASSERT_EQ(0, reg_clear(&n->ring, 0));
