@@ -432,7 +432,7 @@ TEST_F(change, unbind_while_locked)
 
 /* The same for a binding that netlink makes, whose owner may be closing it */
 static void unbind_bound(struct __test_metadata *_metadata,
-			 FIXTURE_DATA(change) *self, bool closing)
+			 struct _test_data_change *self, bool closing)
 {
 	struct netrig *n = &self->net;
 	int nl = netdev_socket();
