@@ -84,6 +84,18 @@ static unsigned int nr_targets(struct rig *rig)
 	return q.nr_targets;
 }
 
+/* A slot that has both paths of a multipath head; @policy is who takes I/O */
+static void paths_up(struct __test_metadata *_metadata, struct rig *rig,
+		     const char *policy, char pci[2][64])
+{
+	ASSERT_EQ(0, set_iopolicy(policy));
+	for (int i = 0; i < 2; i++)
+		ASSERT_TRUE(nvme_shared_pci(i, pci[i], sizeof(pci[i])));
+	ASSERT_EQ(0, disk_fill(rig->disk, 0, SIZE, 77));
+	ASSERT_EQ(0, reg_dmabuf(&rig->ring, 0, rig->mem.fd, rig->disk));
+	ASSERT_EQ(2, nr_targets(rig));
+}
+
 /*
  * A path leaves and comes back, the two in turn. While one is there all I/O is
  * right, and the one that is back serves again without anybody's help. The slot
@@ -96,12 +108,7 @@ TEST_F_TIMEOUT(flaps, paths, SOAK_TIMEOUT)
 	struct rig rig;
 
 	RIG_UP(&rig, "LAB_NVME_MP", MEM_UDMABUF, SIZE, 0);
-	ASSERT_EQ(0, set_iopolicy("round-robin"));
-	for (int i = 0; i < 2; i++)
-		ASSERT_TRUE(nvme_shared_pci(i, pci[i], sizeof(pci[i])));
-	ASSERT_EQ(0, disk_fill(rig.disk, 0, SIZE, 77));
-	ASSERT_EQ(0, reg_dmabuf(&rig.ring, 0, rig.mem.fd, rig.disk));
-	ASSERT_EQ(2, nr_targets(&rig));
+	paths_up(_metadata, &rig, "round-robin", pci);
 	ASSERT_EQ(0, reads(&rig, READS));
 	for (unsigned int i = 0; i < nr; i++) {
 		ASSERT_EQ(0, nvme_unbind(pci[i % 2]));
@@ -132,11 +139,7 @@ TEST_F_TIMEOUT(flaps, failover, SOAK_TIMEOUT)
 	struct rig rig;
 
 	RIG_UP(&rig, "LAB_NVME_MP", MEM_UDMABUF, SIZE, 0);
-	ASSERT_EQ(0, set_iopolicy("numa"));
-	for (int i = 0; i < 2; i++)
-		ASSERT_TRUE(nvme_shared_pci(i, pci[i], sizeof(pci[i])));
-	ASSERT_EQ(0, disk_fill(rig.disk, 0, SIZE, 77));
-	ASSERT_EQ(0, reg_dmabuf(&rig.ring, 0, rig.mem.fd, rig.disk));
+	paths_up(_metadata, &rig, "numa", pci);
 	for (unsigned int i = 0; i < 2 * nr; i++) {
 		ASSERT_EQ(0, nvme_unbind(pci[i % 2]));
 		ASSERT_EQ(0, reads(&rig, READS));

@@ -241,6 +241,21 @@ TEST_F(change, route)
 
 /* --- the driver lets go --- */
 
+/* Plugged in again, and used by a new connection, which its old slot is not for */
+static void card_back(struct __test_metadata *_metadata,
+		      struct _test_data_change *self)
+{
+	struct netrig *n = &self->net;
+
+	ASSERT_EQ(0, net_rebind(n, self->driver));
+	self->unbound = false;
+	ASSERT_EQ(0, net_configure(n, NET_CARD));
+	/* until it can be used, too */
+	ASSERT_EQ(0, net_link(n, NET_CARD, true));
+	ASSERT_EQ(0, net_tcp(n, AF_INET, &self->tcp));
+	EXPECT_EQ(-ENODEV, net_send(n, self->tcp.tx, 0, 0, 100, MSG_DONTWAIT));
+}
+
 /* Segments are in the card's ring, in a qdisc and in the write queue */
 TEST_F(change, unbind_when_busy)
 {
@@ -275,14 +290,8 @@ TEST_F(change, unbind_when_busy)
 	/* segments that nobody can send any more let go of the slot */
 	EXPECT_EQ(0, net_idle(n));
 
-	ASSERT_EQ(0, net_rebind(n, self->driver));
-	self->unbound = false;
-	ASSERT_EQ(0, net_configure(n, NET_CARD));
-	/* until it can be used, too */
-	ASSERT_EQ(0, net_link(n, NET_CARD, true));
-	ASSERT_EQ(0, net_tcp(n, AF_INET, &self->tcp));
+	card_back(_metadata, self);
 	/* the old slot does not know the card by itself, but can be told */
-	EXPECT_EQ(-ENODEV, net_send(n, self->tcp.tx, 0, 0, 100, MSG_DONTWAIT));
 	ASSERT_EQ(0, reg_dmabuf(&n->ring, 1, n->mem.fd, self->tcp.tx));
 	EXPECT_EQ(0, net_works(n, 1, &self->tcp));
 	add = desc_add(self->tcp.tx);
@@ -492,14 +501,8 @@ TEST_F_TIMEOUT(change, cards_come_and_go, SOAK_TIMEOUT)
 		net_close(&self->tcp);
 		net_close(&self->udp);
 		ASSERT_EQ(0, net_idle(n));
-		ASSERT_EQ(0, net_rebind(n, self->driver));
-		self->unbound = false;
-		ASSERT_EQ(0, net_configure(n, NET_CARD));
-		ASSERT_EQ(0, net_link(n, NET_CARD, true));
-		ASSERT_EQ(0, net_tcp(n, AF_INET, &self->tcp));
+		card_back(_metadata, self);
 		ASSERT_EQ(0, net_udp(n, AF_INET, &self->udp));
-		EXPECT_EQ(-ENODEV, net_send(n, self->tcp.tx, 0, 0, 100,
-					    MSG_DONTWAIT));
 		d = desc_add(self->tcp.tx);
 		ASSERT_EQ(0, reg_one(&n->ring, 0, &d));
 		ASSERT_EQ(0, query_map(&n->ring, 0, 0, &q));
