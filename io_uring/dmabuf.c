@@ -39,8 +39,6 @@ static void __io_dmabuf_free(struct io_dmabuf *idb, bool going)
 		dma_buf_vunmap_unlocked(idb->buf->dmabuf, &idb->vmap);
 	if (idb->buf)
 		dma_iobuf_put_sync(idb->buf);
-	if (idb->killed)
-		dma_iobuf_settle();
 	io_dmabuf_charges_end(idb, going);
 	kfree(idb);
 }
@@ -56,6 +54,18 @@ static void io_dmabuf_free(struct io_dmabuf *idb)
 	io_dmabuf_charges_going(idb);
 	INIT_WORK(&idb->free_work, io_dmabuf_free_work);
 	queue_work(system_dfl_long_wq, &idb->free_work);
+}
+
+/*
+ * No slot has it. Who was killed waits for nobody: what it costs until somebody
+ * else has undone it remains charged.
+ */
+static void io_dmabuf_undo(struct io_dmabuf *idb)
+{
+	if (fatal_signal_pending(current))
+		io_dmabuf_free(idb);
+	else
+		__io_dmabuf_free(idb, false);
 }
 
 static void io_dmabuf_release(void *priv)
@@ -225,17 +235,15 @@ static bool io_dmabuf_task_work(void)
 }
 
 /*
- * dma_iobuf_create(), charged. The memory is charged to @idb if it has to stay
- * where it is; before it does, as nobody shall lock more than the limit. Where it
- * is, only the mapping tells: a charge that does not fit is none if the core finds
- * memory of a device.
+ * Make the buffer of @idb, charged. The memory is charged if it has to stay where
+ * it is; before it does, as nobody shall lock more than the limit. Where it is,
+ * only the mapping tells: a charge that does not fit is none if the core finds
+ * memory of a device. Whatever fails, all that was done is in @idb.
  */
-static struct dma_iobuf *io_dmabuf_make(struct io_dmabuf *idb,
-					struct dma_buf *dmabuf,
-					struct dma_iobuf_targets *set,
-					enum dma_data_direction dir,
-					unsigned int flags,
-					struct io_dmabuf_why *why)
+static int io_dmabuf_make(struct io_dmabuf *idb, struct dma_buf *dmabuf,
+			  struct dma_iobuf_targets *set,
+			  enum dma_data_direction dir, unsigned int flags,
+			  struct io_dmabuf_why *why)
 {
 	bool pin = flags & DMA_IOBUF_PIN || dma_iobuf_targets_pin(set);
 	struct dma_iobuf *buf;
@@ -245,32 +253,29 @@ static struct dma_iobuf *io_dmabuf_make(struct io_dmabuf *idb,
 	if (pin || idb->flags & IO_REGBUF_DMABUF_COPY_OK)
 		charged = io_dmabuf_charge_mem(idb, dmabuf, why);
 	if (charged && (charged != -ENOMEM || !pin || !set->nr))
-		return ERR_PTR(charged);
+		return charged;
 	if (charged)
 		flags |= DMA_IOBUF_DEVICE_MEM;
 
+	buf = dma_iobuf_create(dmabuf, dir, flags);
+	if (IS_ERR(buf))
+		return io_dmabuf_fail(why, IO_REGBUF_STAGE_TABLE, PTR_ERR(buf),
+				      NULL);
+	idb->buf = buf;
 	do {
-		buf = dma_iobuf_create(dmabuf, set, dir, flags, &why->core);
-	} while (PTR_ERR_OR_ZERO(buf) == -EINTR && io_dmabuf_task_work());
-	if (IS_ERR(buf)) {
-		/* RAM after all, and the limit is what is in the way */
-		if (charged && PTR_ERR(buf) == -ENOMEM &&
-		    why->core.stage == DMA_IOBUF_STAGE_ADDRESS)
-			return buf;
-		io_dmabuf_fail_core(why, PTR_ERR(buf));
-		return buf;
-	}
+		ret = dma_iobuf_attach(buf, set, &why->core);
+	} while (ret == -EINTR && io_dmabuf_task_work());
+	/* RAM after all, and the limit is what is in the way */
+	if (charged && ret == -ENOMEM &&
+	    why->core.stage == DMA_IOBUF_STAGE_ADDRESS)
+		return ret;
+	if (ret)
+		return io_dmabuf_fail_core(why, ret);
 	if (io_dmabuf_in_device(buf))
 		io_dmabuf_uncharge_mem(idb);
 	else if (charged)
-		goto put;
-	ret = io_dmabuf_charge_tables(idb, buf, why);
-	if (!ret)
-		return buf;
-	charged = ret;
-put:
-	dma_iobuf_put_sync(buf);
-	return ERR_PTR(charged);
+		return charged;
+	return io_dmabuf_charge_tables(idb, buf, why);
 }
 
 /* everything that may wait for an exporter; no lock is held */
@@ -283,7 +288,6 @@ static int io_dmabuf_create(struct io_dmabuf *idb, struct dma_buf *dmabuf,
 		.dir		= dir,
 	};
 	struct dma_iobuf_targets set = { };
-	struct dma_iobuf *buf;
 	unsigned int flags = 0;
 	int ret;
 
@@ -293,13 +297,8 @@ static int io_dmabuf_create(struct io_dmabuf *idb, struct dma_buf *dmabuf,
 		flags |= DMA_IOBUF_PIN;
 
 	ret = io_dmabuf_targets(desc, &want, &set, why);
-	if (!ret) {
-		buf = io_dmabuf_make(idb, dmabuf, &set, dir, flags, why);
-		if (IS_ERR(buf))
-			ret = PTR_ERR(buf);
-		else
-			idb->buf = buf;
-	}
+	if (!ret)
+		ret = io_dmabuf_make(idb, dmabuf, &set, dir, flags, why);
 	dma_iobuf_targets_put(&set);
 	return ret;
 }
@@ -365,10 +364,24 @@ static u64 io_dmabuf_part(const struct dma_buf *dmabuf,
 	return size;
 }
 
-static struct io_dmabuf *io_dmabuf_alloc(struct io_ring_ctx *ctx,
-					 const struct io_uring_regbuf_desc *desc)
+static struct io_dmabuf *io_dmabuf_alloc(u64 off, u32 flags)
 {
 	struct io_dmabuf *idb = kzalloc_obj(*idb, GFP_KERNEL_ACCOUNT);
+
+	if (!idb)
+		return NULL;
+	mutex_init(&idb->targets_lock);
+	mutex_init(&idb->vmap_lock);
+	idb->off = off;
+	idb->flags = flags;
+	return idb;
+}
+
+static struct io_dmabuf *
+io_dmabuf_alloc_charged(struct io_ring_ctx *ctx,
+			const struct io_uring_regbuf_desc *desc)
+{
+	struct io_dmabuf *idb = io_dmabuf_alloc(desc->dmabuf_off, desc->flags);
 
 	if (!idb)
 		return NULL;
@@ -377,10 +390,6 @@ static struct io_dmabuf *io_dmabuf_alloc(struct io_ring_ctx *ctx,
 		kfree(idb);
 		return NULL;
 	}
-	mutex_init(&idb->targets_lock);
-	mutex_init(&idb->vmap_lock);
-	idb->off = desc->dmabuf_off;
-	idb->flags = desc->flags;
 	return idb;
 }
 
@@ -403,19 +412,15 @@ io_dmabuf_register_buf(struct io_ring_ctx *ctx, struct dma_buf *dmabuf,
 	if (dir < 0)
 		return ERR_PTR(io_dmabuf_fail(why, IO_REGBUF_STAGE_FD, dir,
 					      NULL));
-	idb = io_dmabuf_alloc(ctx, desc);
+	idb = io_dmabuf_alloc_charged(ctx, desc);
 	if (!idb)
 		return ERR_PTR(io_dmabuf_fail(why, IO_REGBUF_STAGE_TABLE,
 					      -ENOMEM, NULL));
 
 	mutex_unlock(&ctx->uring_lock);
 	ret = io_dmabuf_create(idb, dmabuf, desc, dir, why);
-	/* what it costs until others have undone it remains charged */
-	idb->killed = ret && fatal_signal_pending(current);
-	if (idb->killed)
-		io_dmabuf_free(idb);
-	else if (ret)
-		__io_dmabuf_free(idb, false);
+	if (ret)
+		io_dmabuf_undo(idb);
 	mutex_lock(&ctx->uring_lock);
 	if (ret)
 		return ERR_PTR(ret);
@@ -474,6 +479,27 @@ static void io_dmabuf_new_targets(struct dma_iobuf *buf,
 		dma_iobuf_targets_add_disk(new, set->disk[i]);
 }
 
+/* @new has what @set costs, and the attachments, which the targets share */
+static int io_dmabuf_take_targets(struct io_dmabuf *idb, struct io_dmabuf *new,
+				  struct dma_iobuf_targets *set,
+				  struct io_dmabuf_why *why)
+{
+	int ret = mutex_lock_killable(&idb->targets_lock);
+
+	if (ret)
+		return ret;
+	ret = dma_iobuf_add_targets(idb->buf, set, &why->core);
+	if (ret < 0) {
+		io_dmabuf_fail_core(why, ret);
+	} else {
+		io_dmabuf_charges_move(idb, new);
+		if (io_dmabuf_in_device(idb->buf))
+			io_dmabuf_uncharge_mem(idb);
+	}
+	mutex_unlock(&idb->targets_lock);
+	return min(ret, 0);
+}
+
 /*
  * Add targets, charged like those of a new buffer: one is made for them, and
  * shares its attachments. So nobody who adds others waits for this exporter,
@@ -483,36 +509,20 @@ static int io_dmabuf_add_targets(struct io_dmabuf *idb,
 				 struct dma_iobuf_targets *set,
 				 struct io_dmabuf_why *why)
 {
-	struct io_dmabuf new = { .flags = idb->flags, .user = idb->user };
-	struct dma_iobuf *buf = NULL;
-	int ret;
+	struct io_dmabuf *new = io_dmabuf_alloc(0, idb->flags);
+	int ret = 0;
 
+	if (!new)
+		return io_dmabuf_fail(why, IO_REGBUF_STAGE_TABLE, -ENOMEM, NULL);
+	new->user = io_dmabuf_user_hold(idb->user);
 	/* else only a disk is new: nothing is attached, nothing costs */
 	if (set->nr)
-		buf = io_dmabuf_make(&new, idb->buf->dmabuf, set, idb->buf->dir,
+		ret = io_dmabuf_make(new, idb->buf->dmabuf, set, idb->buf->dir,
 				     idb->buf->flags, why);
-	if (IS_ERR(buf)) {
-		ret = PTR_ERR(buf);
-		goto uncharge;
-	}
-	ret = mutex_lock_killable(&idb->targets_lock);
-	if (ret)
-		goto put;
-	ret = dma_iobuf_add_targets(idb->buf, set, &why->core);
-	if (ret < 0) {
-		io_dmabuf_fail_core(why, ret);
-	} else {
-		io_dmabuf_charges_move(idb, &new);
-		if (io_dmabuf_in_device(idb->buf))
-			io_dmabuf_uncharge_mem(idb);
-	}
-	mutex_unlock(&idb->targets_lock);
-put:
-	if (buf)
-		dma_iobuf_put_sync(buf);
-uncharge:
-	io_dmabuf_charges_drop(&new);
-	return min(ret, 0);
+	if (!ret)
+		ret = io_dmabuf_take_targets(idb, new, set, why);
+	io_dmabuf_undo(new);
+	return ret;
 }
 
 /*

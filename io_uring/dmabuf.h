@@ -31,7 +31,6 @@ struct user_struct;
  * @nr_tables:	entries in @table
  * @targets_lock: held while targets are added and charged
  * @free_work:	frees the buffer, for who may not wait for the exporter
- * @killed:	the registration was, others undo it
  * @vmap_lock:	protects making @vmap
  * @vmap:	the dma-buf for the CPU, from the first send that is copied on
  * @copied:	bytes of payload that were sent by copying them
@@ -46,7 +45,6 @@ struct io_dmabuf {
 	unsigned int		nr_tables;
 	struct mutex		targets_lock;	/* adding targets, charges */
 	struct work_struct	free_work;
-	bool			killed;
 	struct mutex		vmap_lock;	/* vmap */
 	struct iosys_map	vmap;
 	atomic64_t		copied;
@@ -96,13 +94,13 @@ void io_dmabuf_reason_write(struct io_uring_regbuf_reason __user *ureason,
 
 /* dmabuf_mem.c */
 struct io_dmabuf_user *io_dmabuf_user_get(struct user_struct *user);
+struct io_dmabuf_user *io_dmabuf_user_hold(struct io_dmabuf_user *u);
 int io_dmabuf_charge_mem(struct io_dmabuf *idb, struct dma_buf *dmabuf,
 			 struct io_dmabuf_why *why);
 void io_dmabuf_uncharge_mem(struct io_dmabuf *idb);
 int io_dmabuf_charge_tables(struct io_dmabuf *idb, struct dma_iobuf *buf,
 			    struct io_dmabuf_why *why);
 void io_dmabuf_charges_move(struct io_dmabuf *to, struct io_dmabuf *from);
-void io_dmabuf_charges_drop(struct io_dmabuf *idb);
 void io_dmabuf_charges_going(struct io_dmabuf *idb);
 void io_dmabuf_charges_end(struct io_dmabuf *idb, bool going);
 

@@ -74,7 +74,7 @@ static DECLARE_WAIT_QUEUE_HEAD(io_dmabuf_mem_wait);
  * io_dmabuf_user_get - whom to charge for a buffer
  * @user:	the ring's, or NULL: nobody is charged
  *
- * Return: to be dropped with io_dmabuf_user_put(); NULL; or an ERR_PTR().
+ * Return: to be dropped with io_dmabuf_charges_end(); NULL; or an ERR_PTR().
  */
 struct io_dmabuf_user *io_dmabuf_user_get(struct user_struct *user)
 {
@@ -96,6 +96,20 @@ struct io_dmabuf_user *io_dmabuf_user_get(struct user_struct *user)
 	u->refs = 1;
 	u->charges = RB_ROOT;
 	hash_add(io_dmabuf_users, &u->node, (unsigned long)user);
+	return u;
+}
+
+/**
+ * io_dmabuf_user_hold - charge the same user for one more buffer
+ * @u:		the user, or NULL
+ *
+ * Return: @u
+ */
+struct io_dmabuf_user *io_dmabuf_user_hold(struct io_dmabuf_user *u)
+{
+	if (u)
+		scoped_guard(mutex, &io_dmabuf_mem_lock)
+			u->refs++;
 	return u;
 }
 
@@ -343,17 +357,6 @@ void io_dmabuf_charges_move(struct io_dmabuf *to, struct io_dmabuf *from)
 }
 
 /**
- * io_dmabuf_charges_drop - end all charges, but keep the user
- * @idb:	what was charged
- */
-void io_dmabuf_charges_drop(struct io_dmabuf *idb)
-{
-	io_dmabuf_uncharge_mem(idb);
-	while (idb->nr_tables)
-		io_dmabuf_uncharge(idb->user, idb->table[--idb->nr_tables]);
-}
-
-/**
  * io_dmabuf_charges_going - the charges of a buffer are going to end
  * @idb:	the buffer
  *
@@ -378,7 +381,9 @@ void io_dmabuf_charges_end(struct io_dmabuf *idb, bool going)
 
 	if (!u)
 		return;
-	io_dmabuf_charges_drop(idb);
+	io_dmabuf_uncharge_mem(idb);
+	while (idb->nr_tables)
+		io_dmabuf_uncharge(u, idb->table[--idb->nr_tables]);
 	idb->user = NULL;
 	scoped_guard(mutex, &io_dmabuf_mem_lock) {
 		u->going -= going;

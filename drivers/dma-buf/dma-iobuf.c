@@ -653,39 +653,38 @@ err:
 /*
  * The attachment of (dma-buf, device), shared by all buffers that want the same
  * of it. It is on the list of the device before it is attached, so that whoever
- * wants the same waits for the exporter, too, and nobody else does.
+ * wants the same waits for the exporter, too, and nobody else does. That is in
+ * dma_iobuf_att_ready(); nothing is waited for here.
  */
 static struct dma_iobuf_att *dma_iobuf_att_get(struct dma_iobuf_dev *idev,
 					       const struct dma_iobuf *buf,
 					       struct dma_iobuf_reason *why)
 {
-	struct dma_iobuf_info info;
-	struct dma_iobuf_att *att;
-	int ret;
-
 	dma_iobuf_why(why, DMA_IOBUF_STAGE_DEVICE, 0);
 	if (why)
 		strscpy(why->device, dev_name(idev->dev));
 	/* do not queue up behind the end of the device */
 	if (READ_ONCE(idev->dead))
 		return ERR_PTR(-ENODEV);
-	att = dma_iobuf_att_lookup(idev, buf);
-	if (IS_ERR(att))
-		return att;
-	ret = dma_iobuf_att_prepare(att, why);
-	if (!ret && buf->flags & DMA_IOBUF_DEVICE_MEM) {
-		dma_iobuf_att_info(att, &info);
-		if (info.kind != DMA_IOBUF_KIND_P2P_BUS &&
-		    info.kind != DMA_IOBUF_KIND_P2P_HOST) {
-			dma_iobuf_why(why, DMA_IOBUF_STAGE_ADDRESS, 0);
-			ret = -ENOMEM;
-		}
-	}
-	if (ret) {
-		dma_iobuf_att_put(att);
-		return ERR_PTR(ret);
-	}
-	return att;
+	return dma_iobuf_att_lookup(idev, buf);
+}
+
+/* attached and mapped, as @buf wants it */
+static int dma_iobuf_att_ready(struct dma_iobuf_att *att,
+			       const struct dma_iobuf *buf,
+			       struct dma_iobuf_reason *why)
+{
+	struct dma_iobuf_info info;
+	int ret = dma_iobuf_att_prepare(att, why);
+
+	if (ret || !(buf->flags & DMA_IOBUF_DEVICE_MEM))
+		return ret;
+	dma_iobuf_att_info(att, &info);
+	if (info.kind == DMA_IOBUF_KIND_P2P_BUS ||
+	    info.kind == DMA_IOBUF_KIND_P2P_HOST)
+		return 0;
+	dma_iobuf_why(why, DMA_IOBUF_STAGE_ADDRESS, 0);
+	return -ENOMEM;
 }
 
 /* ---- devices ---- */
@@ -1090,6 +1089,9 @@ int dma_iobuf_add_targets(struct dma_iobuf *buf, struct dma_iobuf_targets *set,
 			goto put;
 		}
 		atts[nr++] = att;
+		ret = dma_iobuf_att_ready(att, buf, why);
+		if (ret)
+			goto put;
 	}
 
 	mutex_lock(&buf->lock);
@@ -1119,7 +1121,7 @@ static void dma_iobuf_free_work(struct work_struct *work)
 		struct dma_iobuf_att *att;
 
 		att = rcu_dereference_protected(buf->att[--buf->nr_att], true);
-		dma_iobuf_att_put(att);
+		kref_put(&att->ref, dma_iobuf_att_release);
 	}
 	dma_buf_put(buf->dmabuf);
 	kvfree(buf);
@@ -1159,7 +1161,8 @@ static void dma_iobuf_release_sync(struct kref *ref)
  * this returns; those to network devices only when nothing queued refers to
  * them any more.
  *
- * Context: process context, sleeps, may wait for the exporter.
+ * Context: process context, sleeps, may wait for the exporter; not for those who
+ * have been killed, for nothing ends the wait.
  */
 void dma_iobuf_put_sync(struct dma_iobuf *buf)
 {
@@ -1167,33 +1170,23 @@ void dma_iobuf_put_sync(struct dma_iobuf *buf)
 }
 
 /**
- * dma_iobuf_create - make a dma-buf a buffer for I/O to a set of devices
+ * dma_iobuf_create - make a dma-buf a buffer for I/O
  * @dmabuf:	the memory; a reference is taken
- * @set:	the devices; may be empty, for a buffer that is only copied
- * @dir:	what the devices may do with the memory
+ * @dir:	what devices may do with the memory
  * @flags:	DMA_IOBUF_*
- * @why:	says more if it fails, or NULL
  *
- * Attaches and maps for every device, so that errors show now and not at the
- * first I/O.
+ * Without a device it is good for copies only. See dma_iobuf_attach().
  *
- * Context: process context, sleeps, may wait for the exporter.
- * Return: the buffer, to be dropped with dma_iobuf_put(); or an ERR_PTR():
- * -EOPNOTSUPP: a device is not coherent or bounces; -ENODEV: a device is going
- * away; -EREMOTEIO: DMA_IOBUF_REQUIRE_P2P and not peer-to-peer, or addresses that
- * a device cannot reach; -EINVAL: not made of whole pages; -ENOMEM, also for
- * DMA_IOBUF_DEVICE_MEM and not memory of a device; -EINTR: a fatal signal; or the
- * exporter's error, as user space knows it.
+ * Context: process context, sleeps.
+ * Return: the buffer, to be dropped with dma_iobuf_put(); or an ERR_PTR(): -EINVAL:
+ * the dma-buf is empty; -ENOMEM.
  */
 struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
-				   struct dma_iobuf_targets *set,
 				   enum dma_data_direction dir,
-				   unsigned int flags,
-				   struct dma_iobuf_reason *why)
+				   unsigned int flags)
 {
 	struct dma_iobuf *buf;
 	unsigned int nr_win, i;
-	int ret;
 
 	if (!dmabuf->size)
 		return ERR_PTR(-EINVAL);
@@ -1213,15 +1206,56 @@ struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 		buf->win[i].buf = buf;
 		buf->win[i].base = (u64)i << DMA_IOBUF_WIN_SHIFT;
 	}
+	return buf;
+}
 
-	ret = dma_iobuf_add_targets(buf, set, why);
-	if (ret < 0) {
-		dma_iobuf_put_sync(buf);
-		return ERR_PTR(ret);
+/**
+ * dma_iobuf_attach - attach a new buffer to a set of devices
+ * @buf:	the buffer; nobody else has seen it yet
+ * @set:	the devices
+ * @why:	says more if it fails, or NULL
+ *
+ * Attaches and maps for every device, so that errors show now and not at the
+ * first I/O. When it fails, what it has done is in @buf, and is undone with it:
+ * the caller may try once more with the same @set, drop the buffer, or, after a
+ * fatal signal, leave it to somebody who can wait, who then knows when it is gone.
+ *
+ * Context: process context, sleeps, waits for the exporter; no lock that anybody
+ * else could want is held meanwhile. A fatal signal ends the wait.
+ * Return: 0; -EOPNOTSUPP: a device is not coherent or bounces; -ENODEV: a device is
+ * going away; -EREMOTEIO: DMA_IOBUF_REQUIRE_P2P and not peer-to-peer, or addresses
+ * that a device cannot reach; -EINVAL: not made of whole pages; -ENOMEM, also for
+ * DMA_IOBUF_DEVICE_MEM and not memory of a device; -EINTR: a fatal signal; or the
+ * exporter's error, as user space knows it.
+ */
+int dma_iobuf_attach(struct dma_iobuf *buf, struct dma_iobuf_targets *set,
+		     struct dma_iobuf_reason *why)
+{
+	struct dma_iobuf_att *att;
+	unsigned int i;
+	int ret;
+
+	for (i = 0; i < set->nr; i++) {
+		if (why)
+			why->idx = i;
+		if (i == buf->nr_att) {
+			att = dma_iobuf_att_get(set->dev[i], buf, why);
+			if (IS_ERR(att))
+				return PTR_ERR(att);
+			RCU_INIT_POINTER(buf->att[i], att);
+			buf->nr_att++;
+		}
+		att = rcu_dereference_protected(buf->att[i], true);
+		ret = dma_iobuf_att_ready(att, buf, why);
+		if (ret)
+			return ret;
+		buf->dev[i] = att->idev->dev;
 	}
+	scoped_guard(mutex, &buf->lock)
+		dma_iobuf_add_disks(buf, set);
 	/* a question to this call, no property of the buffer */
 	buf->flags &= ~DMA_IOBUF_DEVICE_MEM;
-	return buf;
+	return 0;
 }
 
 /**
@@ -1305,20 +1339,6 @@ void dma_iobuf_get_info(struct dma_iobuf *buf, unsigned int idx,
 	/* the entry stays, with all that it refers to */
 	guard(mutex)(&buf->lock);
 	dma_iobuf_att_info(dma_iobuf_entry(buf, idx), info);
-}
-
-/**
- * dma_iobuf_settle - wait until what others have left is undone
- *
- * Who is killed leaves what it has attached, pinned or mapped to work items. When
- * this returns, those that were there before have ended.
- *
- * Context: process context, sleeps, waits for exporters. Not for those who have
- * been killed.
- */
-void dma_iobuf_settle(void)
-{
-	flush_workqueue(dma_iobuf_wq);
 }
 
 static int __init dma_iobuf_init(void)

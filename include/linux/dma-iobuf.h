@@ -132,7 +132,7 @@ enum dma_iobuf_stage {
 };
 
 /**
- * struct dma_iobuf_reason - why dma_iobuf_create() failed
+ * struct dma_iobuf_reason - why dma_iobuf_attach() failed
  * @stage:	which step
  * @exporter_errno: what the exporter returned, 0 if it was not the exporter
  * @peer2peer:	&struct dma_buf_attachment.peer2peer after the attach
@@ -344,14 +344,13 @@ bool dma_iobuf_targets_pin(const struct dma_iobuf_targets *set);
 int dma_iobuf_targets_of(struct file *file, struct dma_iobuf_targets *set);
 
 struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
-				   struct dma_iobuf_targets *set,
 				   enum dma_data_direction dir,
-				   unsigned int flags,
-				   struct dma_iobuf_reason *why);
+				   unsigned int flags);
+int dma_iobuf_attach(struct dma_iobuf *buf, struct dma_iobuf_targets *set,
+		     struct dma_iobuf_reason *why);
 int dma_iobuf_add_targets(struct dma_iobuf *buf, struct dma_iobuf_targets *set,
 			  struct dma_iobuf_reason *why);
 int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool retarget);
-void dma_iobuf_settle(void);
 void dma_iobuf_put_sync(struct dma_iobuf *buf);
 bool dma_iobuf_has_target(struct dma_iobuf *buf,
 			  const struct dma_iobuf_dev *idev);

@@ -118,7 +118,8 @@ static void net_iobuf_release_ref(struct percpu_ref *ref)
 	struct net_iobuf *nb = container_of(ref, struct net_iobuf, binding.ref);
 
 	INIT_WORK(&nb->binding.unbind_w, net_iobuf_free_work);
-	schedule_work(&nb->binding.unbind_w);
+	/* waits for the exporter */
+	queue_work(system_dfl_long_wq, &nb->binding.unbind_w);
 }
 
 /*
@@ -506,12 +507,13 @@ static struct dma_iobuf_dev *net_iobuf_dev_pop(const struct net_device *dev)
 
 	list_for_each_entry_safe(ndev, tmp, &net_iobuf_devs, list) {
 		/* what it sent may be in the rings of @ndev->dev: only no more */
-		if (ndev->vdev == dev)
+		if (ndev->vdev == dev) {
 			dma_iobuf_dev_retire(ndev->idev);
-		if (ndev->vdev == dev || ndev->dev == dev)
 			WRITE_ONCE(ndev->vdev, NULL);
+		}
 		if (ndev->dev != dev)
 			continue;
+		WRITE_ONCE(ndev->vdev, NULL);
 		/* else the last attachment is gone, and soon it is, too */
 		list_del_init(&ndev->list);
 		if (kref_get_unless_zero(&ndev->idev->ref))

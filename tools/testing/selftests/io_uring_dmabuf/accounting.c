@@ -22,6 +22,8 @@
 struct acct {
 	struct mem mem, tiny;
 	int target;		/* of most registrations */
+	int more;		/* that is added */
+	__u64 kept;		/* locked until somebody lets go of the memory */
 	struct uring ring;	/* of a child */
 	__u64 table;		/* what the table of @mem for @target takes */
 };
@@ -595,11 +597,36 @@ TEST_F(acct, two_users)
 	EXPECT_EQ(-1, end(pid));
 }
 
+static int go[2];
+
+/* What can be done before the exporter is slow is done */
+static int ready(void)
+{
+	char c = 0;
+
+	CHECK(write(hold[1], &c, 1) == 1);
+	CHECK(read(go[0], &c, 1) == 1);
+	return 0;
+}
+
 static int waiting_child(struct acct *a)
 {
 	struct io_uring_regbuf_desc d = desc_dmabuf(a->mem.fd, a->target);
 
 	d.flags = IO_REGBUF_DMABUF_PIN;
+	CHECK(!ready());
+	CHECK(!reg_one(&a->ring, 0, &d));
+	return 0;
+}
+
+/* The slot costs its table, and the target that is added has the memory pinned */
+static int adding_child(struct acct *a)
+{
+	struct io_uring_regbuf_desc d = desc_dmabuf(a->mem.fd, a->target);
+
+	CHECK(!reg_one(&a->ring, 0, &d));
+	CHECK(!ready());
+	d = desc_add(a->more);
 	CHECK(!reg_one(&a->ring, 0, &d));
 	return 0;
 }
@@ -609,7 +636,7 @@ static int settled_child(struct acct *a)
 {
 	char c = 0;
 
-	CHECK(locked(a) == SIZE);
+	CHECK(locked(a) == a->kept);
 	CHECK(write(hold[1], &c, 1) == 1);
 	CHECK(locked_becomes(a, 0));
 	return 0;
@@ -619,40 +646,54 @@ static int settled_child(struct acct *a)
  * Killed when the memory is pinned, but not mapped yet, and nobody can unpin it for
  * the time being: it is charged all the same.
  */
-TEST_F(acct, killed_while_pinned)
+static void killed(struct __test_metadata *_metadata, struct acct *a,
+		   int (*waiting)(struct acct *a))
 {
 	struct dma_buf_bar_info info = { };
 	double end_of_wait = lab_now() + 10;
 	pid_t pid, holder;
-	struct acct bar;
-	char c;
+	char c = 0;
 
-	if (acct_up(&bar, MEM_BAR_SYSTEM, self->disk)) {
-		acct_down(&bar);
-		SKIP(return, "no /dev/dmabuf_bar");
-	}
-	EXPECT_TRUE(bufinfo_wait(bar.mem.fd, 0, 5000));
-	ASSERT_EQ(0, bar_fence(&bar.mem, 1));
-	pid = start_as(next_uid, waiting_child, &bar);
+	EXPECT_TRUE(bufinfo_wait(a->mem.fd, 0, 5000));
+	ASSERT_EQ(0, pipe(hold));
+	ASSERT_EQ(0, pipe(go));
+	pid = start_as(next_uid, waiting, a);
+	ASSERT_EQ(1, read(hold[0], &c, 1));
+	ASSERT_EQ(0, bar_fence(&a->mem, 1));
+	ASSERT_EQ(1, write(go[1], &c, 1));
 	while (!info.pinned && lab_now() < end_of_wait) {
-		ASSERT_EQ(0, bar_info(&bar.mem, &info));
+		ASSERT_EQ(0, bar_info(&a->mem, &info));
 		lab_sleep_ms(20);
 	}
 	ASSERT_EQ(1, info.pinned);
-	holder = bar_hold(&bar.mem);
+	holder = bar_hold(&a->mem);
 	ASSERT_GT(holder, 0);
 	kill(pid, SIGKILL);
 	EXPECT_EQ(-1, end(pid));
-	ASSERT_EQ(0, pipe(hold));
-	pid = start_as(next_uid++, settled_child, &bar);
+	pid = start_as(next_uid++, settled_child, a);
 	EXPECT_EQ(1, read(hold[0], &c, 1));
 	EXPECT_EQ(0, bar_let_go(holder));
 	EXPECT_EQ(0, end(pid));
 	close(hold[0]);
 	close(hold[1]);
-	ASSERT_EQ(0, bar_info(&bar.mem, &info));
+	close(go[0]);
+	close(go[1]);
+	EXPECT_TRUE(bufinfo_wait(a->mem.fd, 0, 5000));
+	ASSERT_EQ(0, bar_info(&a->mem, &info));
 	EXPECT_EQ(0, info.pinned);
-	bar_fence(&bar.mem, 0);
+	bar_fence(&a->mem, 0);
+}
+
+TEST_F(acct, killed_while_pinned)
+{
+	struct acct bar;
+
+	if (acct_up(&bar, MEM_BAR_SYSTEM, self->disk)) {
+		acct_down(&bar);
+		SKIP(return, "no /dev/dmabuf_bar");
+	}
+	bar.kept = SIZE;
+	killed(_metadata, &bar, waiting_child);
 	acct_down(&bar);
 }
 
@@ -716,6 +757,20 @@ TEST_F(card, socket)
 		EXPECT_EQ(0, run(socket_child, &a));
 		acct_down(&a);
 	}
+}
+
+/* As killed_while_pinned, by ADD_TARGETS */
+TEST_F(card, killed_while_a_target_is_added)
+{
+	int disk = NEED_DISK("LAB_NVME_MAIN");
+	struct acct bar;
+
+	ASSERT_EQ(0, acct_up(&bar, MEM_BAR_SYSTEM, disk));
+	bar.more = self->tcp.tx;
+	bar.kept = SIZE + bar.table;
+	killed(_metadata, &bar, adding_child);
+	acct_down(&bar);
+	close(disk);
 }
 
 TEST_HARNESS_MAIN

@@ -54,6 +54,39 @@ bool nvme_disk(const char *pci, char *path, size_t len)
 	return true;
 }
 
+/* A line of /proc/interrupts: one column for each CPU, and at its end the name */
+static long interrupts_of(const char *line, const char *queue)
+{
+	const char *p = strchr(line, ':'), *name = strrchr(line, ' ');
+	long count, sum = 0;
+	int used;
+
+	if (!p || !name || strncmp(name + 1, queue, strlen(queue)))
+		return 0;
+	for (p++; sscanf(p, "%ld%n", &count, &used) == 1 && p[used] == ' '; p += used)
+		sum += count;
+	return sum;
+}
+
+/* Interrupts of all queues of the controller at @pci so far, or -errno */
+long nvme_interrupts(const char *pci)
+{
+	char dir[200], queue[48], line[4096];
+	long sum = 0;
+	FILE *f;
+
+	if (!nvme_controller(pci, dir, sizeof(dir)))
+		return -ENODEV;
+	snprintf(queue, sizeof(queue), "%.40sq", strrchr(dir, '/') + 1);
+	f = fopen("/proc/interrupts", "re");
+	if (!f)
+		return -errno;
+	while (fgets(line, sizeof(line), f))
+		sum += interrupts_of(line, queue);
+	fclose(f);
+	return sum;
+}
+
 /* Waits until the disk at @pci can be opened: its fd or -errno */
 int nvme_wait_disk(const char *pci)
 {

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /* What a target can be: disks, partitions, multipath heads, files */
+#include <pthread.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <linux/fs.h>
 
 #include "common.h"
 #include "mix.h"
 
 #define SIZE	(1 * MiB)
+#define PAGE	4096
 
 FIXTURE(target) {
 	struct rig rig;
@@ -195,6 +198,67 @@ TEST_F(file, overwrite_and_read)
 	ASSERT_EQ(0, disk_fill(self->fd, 0, SIZE, 1));
 	ASSERT_EQ(0, rig_works(&self->rig, self->fd, 0));
 	ASSERT_EQ(0, mixed_rounds(&self->rig, self->fd, 4));
+}
+
+static volatile bool stay_clean;
+
+static void *keep_dirty(void *page)
+{
+	while (!stay_clean)
+		++*(volatile char *)page;
+	return NULL;
+}
+
+/*
+ * Somebody writes to the first page of @fd by a mapping: now and then that page of
+ * the cache is dirty again before it can be dropped, which makes a write of anything
+ * else buffered.
+ */
+static void page_cache_in_use(struct __test_metadata *_metadata,
+			      struct rig *rig, int fd)
+{
+	unsigned int busy = 0;
+	pthread_t thread;
+	char *page;
+
+	ASSERT_EQ(0, disk_fill(fd, 0, 2 * PAGE, 1));
+	ASSERT_EQ(0, mem_fill(&rig->mem, 0, 0, 2 * PAGE, 2));
+	page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, page);
+	stay_clean = false;
+	ASSERT_EQ(0, pthread_create(&thread, NULL, keep_dirty, page));
+	for (unsigned int i = 0; !busy; i++) {
+		int ret = uring_write(&rig->ring, fd, 0, 0, 2 * PAGE, 0);
+
+		if (ret == -EBUSY)
+			busy++;
+		else
+			ASSERT_EQ(2 * PAGE, ret);
+		ASSERT_LT(i, 100000);
+	}
+	stay_clean = true;
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	ASSERT_EQ(0, munmap(page, PAGE));
+	/* that the two did meet is told to whoever asks */
+	if (fsync(fd))
+		ASSERT_EQ(EIO, errno);
+	ASSERT_EQ(2 * PAGE, uring_write(&rig->ring, fd, 0, 0, 2 * PAGE, 0));
+	ASSERT_EQ(NO_MISMATCH, disk_check(fd, 0, 0, 2 * PAGE, 2));
+}
+
+TEST_F(file, page_cache_in_use)
+{
+	page_cache_in_use(_metadata, &self->rig, self->fd);
+}
+
+TEST(page_cache_of_a_disk_in_use)
+{
+	struct rig rig;
+
+	RIG_UP(&rig, "LAB_NVME_MAIN", MEM_UDMABUF, SIZE, 0);
+	ASSERT_EQ(0, reg_dmabuf(&rig.ring, 0, rig.mem.fd, rig.disk));
+	page_cache_in_use(_metadata, &rig, rig.disk);
+	rig_down(&rig);
 }
 
 TEST_F(file, extending_write)

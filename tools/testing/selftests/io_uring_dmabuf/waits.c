@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-buf-bar.h>
@@ -305,6 +306,37 @@ TEST_F(waits, leaves_the_device_alone)
 TEST_F(waits, leaves_the_device_alone_while_locked)
 {
 	left_alone(_metadata, &self->w, variant->what, SLOW_LOCK);
+}
+
+static volatile pid_t interrupted_until;	/* the end of this process */
+static volatile int interruptions;
+
+static void interrupt(int sig __attribute__((unused)))
+{
+	if (++interruptions == 200)
+		kill(interrupted_until, SIGKILL);
+}
+
+/* What the tests themselves look at: a signal is no reason to see no attachment */
+TEST(attachments_are_counted_while_interrupted)
+{
+	struct itimerval often = { { 0, 2000 }, { 0, 2000 } }, never = { };
+	struct sigaction sa = { .sa_handler = interrupt };
+	struct rig rig;
+
+	RIG_UP(&rig, "LAB_NVME_MAIN", MEM_BAR, SIZE, 0);
+	ASSERT_EQ(0, reg_dmabuf(&rig.ring, 0, rig.mem.fd, rig.disk));
+	ASSERT_EQ(1, bufinfo_attachments(rig.mem.fd));
+	interrupted_until = bar_hold(&rig.mem);
+	ASSERT_GT(interrupted_until, 0);
+	ASSERT_EQ(0, sigaction(SIGALRM, &sa, NULL));
+	ASSERT_EQ(0, setitimer(ITIMER_REAL, &often, NULL));
+	/* the list is made under the lock */
+	EXPECT_EQ(1, bufinfo_attachments(rig.mem.fd));
+	ASSERT_EQ(0, setitimer(ITIMER_REAL, &never, NULL));
+	EXPECT_GE(interruptions, 200);
+	EXPECT_EQ(0, bar_let_go(interrupted_until));
+	rig_down(&rig);
 }
 
 TEST_HARNESS_MAIN
