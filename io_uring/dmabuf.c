@@ -32,23 +32,35 @@
 
 /* ---- registration ---- */
 
-/* may wait for the exporter: no lock is held */
-static void __io_dmabuf_free(struct io_dmabuf *idb, bool going)
+static void io_dmabuf_put(struct io_dmabuf *idb)
 {
-	if (!iosys_map_is_null(&idb->vmap))
-		dma_buf_vunmap_unlocked(idb->buf->dmabuf, &idb->vmap);
-	if (idb->buf)
-		dma_iobuf_put_sync(idb->buf);
-	io_dmabuf_charges_end(idb, going);
-	kfree(idb);
+	if (refcount_dec_and_test(&idb->refs))
+		kfree(idb);
+}
+
+/* nothing of it is attached, pinned or mapped any more: that is when it costs nothing */
+static void io_dmabuf_gone(void *priv)
+{
+	io_dmabuf_charges_end(priv);
+	io_dmabuf_put(priv);
 }
 
 static void io_dmabuf_free_work(struct work_struct *work)
 {
-	__io_dmabuf_free(container_of(work, struct io_dmabuf, free_work), true);
+	struct io_dmabuf *idb = container_of(work, struct io_dmabuf, free_work);
+
+	refcount_inc(&idb->refs);
+	if (!iosys_map_is_null(&idb->vmap))
+		dma_buf_vunmap_unlocked(idb->buf->dmabuf, &idb->vmap);
+	if (idb->buf)
+		dma_iobuf_free(idb->buf, io_dmabuf_gone, idb);
+	else
+		io_dmabuf_gone(idb);
+	complete(&idb->undone);
+	io_dmabuf_put(idb);
 }
 
-/* ->uring_lock is held, which an exporter must not hold up */
+/* ->uring_lock may be held, which an exporter must not hold up */
 static void io_dmabuf_free(struct io_dmabuf *idb)
 {
 	io_dmabuf_charges_going(idb);
@@ -57,15 +69,15 @@ static void io_dmabuf_free(struct io_dmabuf *idb)
 }
 
 /*
- * No slot has it. Who was killed waits for nobody: what it costs until somebody
- * else has undone it remains charged.
+ * The same of what no slot has, with no lock held: who is not killed finds nothing
+ * left of it.
  */
 static void io_dmabuf_undo(struct io_dmabuf *idb)
 {
-	if (fatal_signal_pending(current))
-		io_dmabuf_free(idb);
-	else
-		__io_dmabuf_free(idb, false);
+	refcount_inc(&idb->refs);
+	io_dmabuf_free(idb);
+	wait_for_completion_killable(&idb->undone);
+	io_dmabuf_put(idb);
 }
 
 static void io_dmabuf_release(void *priv)
@@ -370,6 +382,8 @@ static struct io_dmabuf *io_dmabuf_alloc(u64 off, u32 flags)
 
 	if (!idb)
 		return NULL;
+	refcount_set(&idb->refs, 1);
+	init_completion(&idb->undone);
 	mutex_init(&idb->targets_lock);
 	mutex_init(&idb->vmap_lock);
 	idb->off = off;
@@ -479,25 +493,23 @@ static void io_dmabuf_new_targets(struct dma_iobuf *buf,
 		dma_iobuf_targets_add_disk(new, set->disk[i]);
 }
 
-/* @new has what @set costs, and the attachments, which the targets share */
+/* @new has the attachments, which are shared, and what they cost, which moves */
 static int io_dmabuf_take_targets(struct io_dmabuf *idb, struct io_dmabuf *new,
-				  struct dma_iobuf_targets *set,
+				  const struct dma_iobuf_targets *set,
 				  struct io_dmabuf_why *why)
 {
-	int ret = mutex_lock_killable(&idb->targets_lock);
+	int ret;
 
-	if (ret)
-		return ret;
-	ret = dma_iobuf_add_targets(idb->buf, set, &why->core);
-	if (ret < 0) {
-		io_dmabuf_fail_core(why, ret);
-	} else {
-		io_dmabuf_charges_move(idb, new);
-		if (io_dmabuf_in_device(idb->buf))
-			io_dmabuf_uncharge_mem(idb);
+	guard(mutex)(&idb->targets_lock);
+	ret = dma_iobuf_share(idb->buf, new->buf, set);
+	if (ret) {
+		why->core.stage = DMA_IOBUF_STAGE_DEVICE;
+		return io_dmabuf_fail_core(why, ret);
 	}
-	mutex_unlock(&idb->targets_lock);
-	return min(ret, 0);
+	io_dmabuf_charges_move(idb, new);
+	if (io_dmabuf_in_device(idb->buf))
+		io_dmabuf_uncharge_mem(idb);
+	return 0;
 }
 
 /*

@@ -2,6 +2,7 @@
 #ifndef IOU_DMABUF_H
 #define IOU_DMABUF_H
 
+#include <linux/completion.h>
 #include <linux/dma-iobuf.h>
 #include <linux/io_uring_types.h>
 #include <linux/iosys-map.h>
@@ -30,7 +31,9 @@ struct user_struct;
  * @table:	the charges for mapping tables
  * @nr_tables:	entries in @table
  * @targets_lock: held while targets are added and charged
- * @free_work:	frees the buffer, for who may not wait for the exporter
+ * @free_work:	frees the buffer: nobody waits for the exporter that cannot be killed
+ * @undone:	that has been done, but for what network devices have queued
+ * @refs:	one until all is gone, and those of who looks at @undone
  * @vmap_lock:	protects making @vmap
  * @vmap:	the dma-buf for the CPU, from the first send that is copied on
  * @copied:	bytes of payload that were sent by copying them
@@ -45,6 +48,8 @@ struct io_dmabuf {
 	unsigned int		nr_tables;
 	struct mutex		targets_lock;	/* adding targets, charges */
 	struct work_struct	free_work;
+	struct completion	undone;
+	refcount_t		refs;
 	struct mutex		vmap_lock;	/* vmap */
 	struct iosys_map	vmap;
 	atomic64_t		copied;
@@ -102,7 +107,7 @@ int io_dmabuf_charge_tables(struct io_dmabuf *idb, struct dma_iobuf *buf,
 			    struct io_dmabuf_why *why);
 void io_dmabuf_charges_move(struct io_dmabuf *to, struct io_dmabuf *from);
 void io_dmabuf_charges_going(struct io_dmabuf *idb);
-void io_dmabuf_charges_end(struct io_dmabuf *idb, bool going);
+void io_dmabuf_charges_end(struct io_dmabuf *idb);
 
 #ifdef CONFIG_DMA_SHARED_BUFFER
 int io_dmabuf_prep_rw(struct io_kiocb *req, struct kiocb *kiocb);

@@ -107,9 +107,10 @@ struct io_dmabuf_user *io_dmabuf_user_get(struct user_struct *user)
  */
 struct io_dmabuf_user *io_dmabuf_user_hold(struct io_dmabuf_user *u)
 {
-	if (u)
-		scoped_guard(mutex, &io_dmabuf_mem_lock)
-			u->refs++;
+	if (!u)
+		return NULL;
+	guard(mutex)(&io_dmabuf_mem_lock);
+	u->refs++;
 	return u;
 }
 
@@ -372,10 +373,10 @@ void io_dmabuf_charges_going(struct io_dmabuf *idb)
 
 /**
  * io_dmabuf_charges_end - end all charges of a buffer
- * @idb:	the buffer; nothing of it is attached, pinned or mapped any more
- * @going:	io_dmabuf_charges_going() was called
+ * @idb:	the buffer, after io_dmabuf_charges_going(); nothing of it is attached,
+ *		pinned or mapped any more
  */
-void io_dmabuf_charges_end(struct io_dmabuf *idb, bool going)
+void io_dmabuf_charges_end(struct io_dmabuf *idb)
 {
 	struct io_dmabuf_user *u = idb->user;
 
@@ -386,7 +387,7 @@ void io_dmabuf_charges_end(struct io_dmabuf *idb, bool going)
 		io_dmabuf_uncharge(u, idb->table[--idb->nr_tables]);
 	idb->user = NULL;
 	scoped_guard(mutex, &io_dmabuf_mem_lock) {
-		u->going -= going;
+		u->going--;
 		WRITE_ONCE(u->ended, u->ended + 1);
 		io_dmabuf_user_drop(u);
 	}

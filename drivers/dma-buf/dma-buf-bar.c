@@ -1376,12 +1376,12 @@ static int bar_ioctl_rw(void __user *arg, bool poke)
 	return ret;
 }
 
+/* /proc tells that it has the lock: only then its sleep can be interrupted */
 static int bar_buf_hold(struct bar_buf *buf, u32 ms)
 {
-	int ret = dma_resv_lock_interruptible(buf->dmabuf->resv, NULL);
+	int ret;
 
-	if (ret)
-		return ret;
+	dma_resv_lock(buf->dmabuf->resv, NULL);
 	ret = msleep_interruptible(ms) ? -EINTR : 0;
 	dma_resv_unlock(buf->dmabuf->resv);
 	return ret;

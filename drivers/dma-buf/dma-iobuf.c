@@ -6,9 +6,9 @@
  * only lock that is held meanwhile, besides the reservation lock in the
  * exporter's own functions. All others are held for a moment.
  *
- * Lock order: &dma_iobuf_att.wait_lock, &dma_iobuf_dev.lock,
- * &dma_iobuf_att.lock, the reservation lock of the dma-buf. &dma_iobuf.lock is
- * taken with none of them. Nothing here takes a lock of the caller, and the
+ * Lock order: &dma_iobuf_att.wait_lock, &dma_iobuf_att.lock, the reservation lock
+ * of the dma-buf. &dma_iobuf_dev.lock and &dma_iobuf.lock are taken with none of
+ * them. Nothing here takes a lock of the caller, and the
  * completion path takes none at all.
  */
 #include <linux/dma-iobuf.h>
@@ -132,7 +132,7 @@ static int dma_iobuf_wait_exporter(struct dma_buf *dmabuf)
 	return ret < 0 ? ret : 0;
 }
 
-/* @why may be NULL */
+/* @why may be NULL, here and below */
 static void dma_iobuf_why(struct dma_iobuf_reason *why,
 			  enum dma_iobuf_stage stage, int exporter_errno)
 {
@@ -140,6 +140,17 @@ static void dma_iobuf_why(struct dma_iobuf_reason *why,
 		return;
 	why->stage = stage;
 	why->exporter_errno = exporter_errno;
+}
+
+static void dma_iobuf_why_device(struct dma_iobuf_reason *why,
+				 const struct dma_iobuf_dev *idev,
+				 unsigned int idx)
+{
+	if (!why)
+		return;
+	dma_iobuf_why(why, DMA_IOBUF_STAGE_DEVICE, 0);
+	strscpy(why->device, dev_name(idev->dev));
+	why->idx = idx;
 }
 
 static struct dma_iobuf_map *dma_iobuf_map_build(struct dma_iobuf_att *att,
@@ -350,6 +361,26 @@ static void dma_iobuf_att_free_rcu(struct rcu_head *rcu)
 	kfree(att);
 }
 
+static void dma_iobuf_att_unhold(struct kref *held)
+{
+	struct dma_iobuf_att *att = container_of(held, struct dma_iobuf_att, held);
+
+	dma_iobuf_dev_put(att->idev);
+	dma_buf_put(att->dmabuf);
+	call_rcu(&att->rcu, dma_iobuf_att_free_rcu);
+}
+
+/* one thing less that has to end before @buf is gone */
+static void dma_iobuf_ended(struct dma_iobuf *buf)
+{
+	if (!refcount_dec_and_test(&buf->left))
+		return;
+	if (buf->gone)
+		buf->gone(buf->priv);
+	dma_buf_put(buf->dmabuf);
+	kvfree(buf);
+}
+
 /**
  * dma_iobuf_att_free - nothing uses an attachment any more
  * @att:	the attachment
@@ -360,19 +391,18 @@ static void dma_iobuf_att_free_rcu(struct rcu_head *rcu)
  */
 void dma_iobuf_att_free(struct dma_iobuf_att *att)
 {
+	struct dma_iobuf *last = att->last;
+
 	dma_iobuf_att_shutdown(att);
 	mutex_lock(&att->idev->lock);
 	list_del(&att->dev_node);
 	mutex_unlock(&att->idev->lock);
-	dma_iobuf_dev_put(att->idev);
-	dma_buf_put(att->dmabuf);
-	call_rcu(&att->rcu, dma_iobuf_att_free_rcu);
+	kref_put(&att->held, dma_iobuf_att_unhold);
+	dma_iobuf_ended(last);
 }
 
-static void dma_iobuf_att_release(struct kref *ref)
+static void dma_iobuf_att_release(struct dma_iobuf_att *att)
 {
-	struct dma_iobuf_att *att = container_of(ref, struct dma_iobuf_att, ref);
-
 	if (att->idev->ops)
 		att->idev->ops->release(att);
 	else
@@ -381,31 +411,28 @@ static void dma_iobuf_att_release(struct kref *ref)
 
 static void dma_iobuf_att_free_work(struct work_struct *work)
 {
-	dma_iobuf_att_release(&container_of(work, struct dma_iobuf_att,
-					    free_work)->ref);
+	dma_iobuf_att_release(container_of(work, struct dma_iobuf_att,
+					   free_work));
 }
 
-static void dma_iobuf_att_release_later(struct kref *ref)
+/*
+ * Drop the reference that @buf, or somebody on its behalf, has. After the last one
+ * the attachment ends, and @buf is not gone before it has. @wait: not for those who
+ * have nothing to do with it, or can be killed.
+ */
+static void dma_iobuf_att_put(struct dma_iobuf *buf, struct dma_iobuf_att *att,
+			      bool wait)
 {
-	struct dma_iobuf_att *att = container_of(ref, struct dma_iobuf_att, ref);
-
-	INIT_WORK(&att->free_work, dma_iobuf_att_free_work);
-	queue_work(dma_iobuf_wq, &att->free_work);
-}
-
-/* for those who have nothing to do with it, and must not wait for its end */
-static void dma_iobuf_att_put_later(struct dma_iobuf_att *att)
-{
-	kref_put(&att->ref, dma_iobuf_att_release_later);
-}
-
-static void dma_iobuf_att_put(struct dma_iobuf_att *att)
-{
-	/* who was killed waits for nobody */
-	if (fatal_signal_pending(current))
-		dma_iobuf_att_put_later(att);
-	else
-		kref_put(&att->ref, dma_iobuf_att_release);
+	if (!refcount_dec_and_test(&att->ref))
+		return;
+	refcount_inc(&buf->left);
+	att->last = buf;
+	if (wait) {
+		dma_iobuf_att_release(att);
+	} else {
+		INIT_WORK(&att->free_work, dma_iobuf_att_free_work);
+		queue_work(dma_iobuf_wq, &att->free_work);
+	}
 }
 
 /*
@@ -495,8 +522,10 @@ static int dma_iobuf_att_attach(struct dma_iobuf_att *att,
 	int ret = 0;
 
 	lockdep_assert_held(&att->wait_lock);
-	if (READ_ONCE(att->dead))
+	if (READ_ONCE(att->dead)) {
+		dma_iobuf_why(why, DMA_IOBUF_STAGE_DEVICE, 0);
 		return -ENODEV;
+	}
 	if (!READ_ONCE(att->attach))
 		ret = dma_iobuf_att_attach_new(att, why);
 	if (ret)
@@ -588,7 +617,8 @@ static struct dma_iobuf_att *dma_iobuf_att_find(struct dma_iobuf_dev *idev,
 		if (att->dmabuf == buf->dmabuf &&
 		    att->dir == dma_iobuf_att_dir(idev, buf) &&
 		    att->flags == dma_iobuf_att_flags(idev, buf) &&
-		    !READ_ONCE(att->spent) && kref_get_unless_zero(&att->ref))
+		    !READ_ONCE(att->spent) &&
+		    refcount_inc_not_zero(&att->ref))
 			return att;
 	return NULL;
 }
@@ -606,7 +636,8 @@ static struct dma_iobuf_att *dma_iobuf_att_alloc(struct dma_iobuf_dev *idev,
 		kfree(att);
 		return NULL;
 	}
-	kref_init(&att->ref);
+	refcount_set(&att->ref, 1);
+	kref_init(&att->held);
 	mutex_init(&att->wait_lock);
 	mutex_init(&att->lock);
 	att->id = atomic64_inc_return(&last_id);
@@ -657,12 +688,8 @@ err:
  * dma_iobuf_att_ready(); nothing is waited for here.
  */
 static struct dma_iobuf_att *dma_iobuf_att_get(struct dma_iobuf_dev *idev,
-					       const struct dma_iobuf *buf,
-					       struct dma_iobuf_reason *why)
+					       const struct dma_iobuf *buf)
 {
-	dma_iobuf_why(why, DMA_IOBUF_STAGE_DEVICE, 0);
-	if (why)
-		strscpy(why->device, dev_name(idev->dev));
 	/* do not queue up behind the end of the device */
 	if (READ_ONCE(idev->dead))
 		return ERR_PTR(-ENODEV);
@@ -675,9 +702,18 @@ static int dma_iobuf_att_ready(struct dma_iobuf_att *att,
 			       struct dma_iobuf_reason *why)
 {
 	struct dma_iobuf_info info;
-	int ret = dma_iobuf_att_prepare(att, why);
+	int ret;
 
-	if (ret || !(buf->flags & DMA_IOBUF_DEVICE_MEM))
+	if (!(buf->flags & DMA_IOBUF_DEVICE_MEM))
+		return dma_iobuf_att_prepare(att, why);
+	/* it may be RAM that must not be pinned: only for a moment, no fence's time */
+	ret = dma_iobuf_wait_exporter(att->dmabuf);
+	if (ret) {
+		dma_iobuf_why(why, DMA_IOBUF_STAGE_FENCE, 0);
+		return ret;
+	}
+	ret = dma_iobuf_att_prepare(att, why);
+	if (ret)
 		return ret;
 	dma_iobuf_att_info(att, &info);
 	if (info.kind == DMA_IOBUF_KIND_P2P_BUS ||
@@ -736,6 +772,27 @@ void dma_iobuf_dev_put(struct dma_iobuf_dev *idev)
 }
 EXPORT_SYMBOL_GPL(dma_iobuf_dev_put);
 
+/*
+ * An attachment that the end of the device has not come to yet; held, as its users
+ * may be about to end it themselves. What one exporter takes its time for must not
+ * hold up those of others, so the lock is not.
+ */
+static struct dma_iobuf_att *dma_iobuf_dev_next(struct dma_iobuf_dev *idev)
+{
+	struct dma_iobuf_att *att;
+
+	guard(mutex)(&idev->lock);
+
+	list_for_each_entry(att, &idev->atts, dev_node) {
+		if (att->ending)
+			continue;
+		att->ending = true;
+		kref_get(&att->held);
+		return att;
+	}
+	return NULL;
+}
+
 /**
  * dma_iobuf_dev_shutdown - the driver lets go of the device
  * @idev:	the target, or NULL
@@ -753,11 +810,12 @@ void dma_iobuf_dev_shutdown(struct dma_iobuf_dev *idev)
 
 	if (!idev)
 		return;
-	mutex_lock(&idev->lock);
-	WRITE_ONCE(idev->dead, true);
-	list_for_each_entry(att, &idev->atts, dev_node)
+	scoped_guard(mutex, &idev->lock)
+		WRITE_ONCE(idev->dead, true);
+	while ((att = dma_iobuf_dev_next(idev))) {
 		dma_iobuf_att_shutdown(att);
-	mutex_unlock(&idev->lock);
+		kref_put(&att->held, dma_iobuf_att_unhold);
+	}
 }
 EXPORT_SYMBOL_GPL(dma_iobuf_dev_shutdown);
 
@@ -894,7 +952,7 @@ static struct dma_iobuf_att *dma_iobuf_att_of(struct dma_iobuf *buf,
 	guard(rcu)();
 	for (i = 0; i < nr; i++) {
 		att = rcu_dereference(buf->att[i]);
-		if (att->idev == idev && kref_get_unless_zero(&att->ref))
+		if (att->idev == idev && refcount_inc_not_zero(&att->ref))
 			return att;
 	}
 	return NULL;
@@ -1020,8 +1078,8 @@ static unsigned int dma_iobuf_drop_known(struct dma_iobuf *buf,
 			atts[left++] = atts[i];
 			continue;
 		}
-		dma_iobuf_att_put_later(att);
-		dma_iobuf_att_put_later(atts[i]);
+		dma_iobuf_att_put(buf, att, false);
+		dma_iobuf_att_put(buf, atts[i], false);
 	}
 	return left;
 }
@@ -1056,43 +1114,16 @@ static bool dma_iobuf_knows_disk(const struct dma_iobuf *buf,
 	return false;
 }
 
-/**
- * dma_iobuf_add_targets - attach a buffer to more devices
- * @buf:	the buffer, may be in use
- * @set:	the devices; those that @buf has are skipped
- * @why:	says more if it fails, or NULL
- *
- * Context: process context, sleeps, waits for the exporter; no lock that anybody
- * else could want is held meanwhile. A fatal signal ends the wait.
- * Return: how many devices were added; or the first error, and @buf is as it
- * was.
+/*
+ * Make attachments with a reference entries of a buffer, unless it has such by now.
+ * Returns how many; or an error, and @buf is as it was. The references are gone in
+ * any case.
  */
-int dma_iobuf_add_targets(struct dma_iobuf *buf, struct dma_iobuf_targets *set,
-			  struct dma_iobuf_reason *why)
+static int dma_iobuf_add(struct dma_iobuf *buf, struct dma_iobuf_att **atts,
+			 unsigned int nr, const struct dma_iobuf_targets *set)
 {
-	struct dma_iobuf_att *atts[DMA_IOBUF_MAX_DEVS], *att;
 	struct dma_iobuf_att *old[DMA_IOBUF_MAX_DEVS];
-	unsigned int nr = 0, i;
 	int ret;
-
-	for (i = 0; i < set->nr; i++) {
-		att = dma_iobuf_att_of(buf, set->dev[i]);
-		if (att) {
-			dma_iobuf_att_put(att);
-			continue;
-		}
-		if (why)
-			why->idx = i;
-		att = dma_iobuf_att_get(set->dev[i], buf, why);
-		if (IS_ERR(att)) {
-			ret = PTR_ERR(att);
-			goto put;
-		}
-		atts[nr++] = att;
-		ret = dma_iobuf_att_ready(att, buf, why);
-		if (ret)
-			goto put;
-	}
 
 	mutex_lock(&buf->lock);
 	nr = dma_iobuf_drop_known(buf, atts, nr);
@@ -1103,70 +1134,87 @@ int dma_iobuf_add_targets(struct dma_iobuf *buf, struct dma_iobuf_targets *set,
 	if (ret > 0)
 		synchronize_rcu();
 	while (ret > 0)
-		dma_iobuf_att_put_later(old[--ret]);
+		dma_iobuf_att_put(buf, old[--ret], false);
 	if (!ret)
 		return nr;
-	dma_iobuf_why(why, DMA_IOBUF_STAGE_DEVICE, 0);
-put:
 	while (nr)
-		dma_iobuf_att_put(atts[--nr]);
+		dma_iobuf_att_put(buf, atts[--nr], false);
 	return ret;
 }
 
-static void dma_iobuf_free_work(struct work_struct *work)
+/* attach a buffer that is in use to the devices that it does not have */
+static int dma_iobuf_add_targets(struct dma_iobuf *buf,
+				 struct dma_iobuf_targets *set)
 {
-	struct dma_iobuf *buf = container_of(work, struct dma_iobuf, free_work);
+	struct dma_iobuf_att *atts[DMA_IOBUF_MAX_DEVS], *att;
+	unsigned int nr = 0, i;
+	int ret = 0;
 
-	while (buf->nr_att) {
-		struct dma_iobuf_att *att;
-
-		att = rcu_dereference_protected(buf->att[--buf->nr_att], true);
-		kref_put(&att->ref, dma_iobuf_att_release);
+	for (i = 0; i < set->nr && !ret; i++) {
+		if (dma_iobuf_has_target(buf, set->dev[i]))
+			continue;
+		att = dma_iobuf_att_get(set->dev[i], buf);
+		if (IS_ERR(att)) {
+			ret = PTR_ERR(att);
+			break;
+		}
+		atts[nr++] = att;
+		ret = dma_iobuf_att_ready(att, buf, NULL);
 	}
-	dma_buf_put(buf->dmabuf);
-	kvfree(buf);
-}
-
-static void dma_iobuf_release(struct kref *ref)
-{
-	struct dma_iobuf *buf = container_of(ref, struct dma_iobuf, ref);
-
-	queue_work(dma_iobuf_wq, &buf->free_work);
+	if (!ret)
+		return dma_iobuf_add(buf, atts, nr, set);
+	while (nr)
+		dma_iobuf_att_put(buf, atts[--nr], false);
+	return ret;
 }
 
 /**
- * dma_iobuf_put - drop the last use of a buffer
+ * dma_iobuf_share - give a buffer the targets of another one
+ * @buf:	the buffer, may be in use
+ * @from:	has attachments that @buf shall have, too; or NULL: there are none
+ * @set:	the disks that they are of
+ *
+ * Context: process context; waits for no exporter.
+ * Return: 0; or -E2BIG, and @buf is as it was.
+ */
+int dma_iobuf_share(struct dma_iobuf *buf, const struct dma_iobuf *from,
+		    const struct dma_iobuf_targets *set)
+{
+	struct dma_iobuf_att *atts[DMA_IOBUF_MAX_DEVS];
+	unsigned int i, nr = from ? from->nr_att : 0;
+
+	for (i = 0; i < nr; i++) {
+		atts[i] = rcu_dereference_protected(from->att[i], true);
+		refcount_inc(&atts[i]->ref);
+	}
+	return min(dma_iobuf_add(buf, atts, nr, set), 0);
+}
+
+/**
+ * dma_iobuf_free - let go of a buffer
  * @buf:	the buffer, no I/O on it may be in flight
+ * @gone:	called when nothing that was done for @buf is left: what is attached,
+ *		pinned or mapped is so for other buffers; or NULL
+ * @priv:	for @gone
  *
- * The unmap and the detach follow shortly after, from a work item: the caller
- * may hold locks that are taken inside of a reservation lock elsewhere.
+ * @gone is called before this returns, unless there is a network device among the
+ * targets: attachments to these last until nothing that is queued refers to them.
+ * Or somebody was killed who was attaching @buf to a device that had come back.
  *
- * Context: any.
+ * Context: process context, sleeps, waits for the exporter. Not for those who can be
+ * killed: nothing ends the wait.
  */
-void dma_iobuf_put(struct dma_iobuf *buf)
+void dma_iobuf_free(struct dma_iobuf *buf, void (*gone)(void *priv), void *priv)
 {
-	kref_put(&buf->ref, dma_iobuf_release);
-}
+	struct dma_iobuf_att *att;
 
-static void dma_iobuf_release_sync(struct kref *ref)
-{
-	dma_iobuf_free_work(&container_of(ref, struct dma_iobuf, ref)->free_work);
-}
-
-/**
- * dma_iobuf_put_sync - the same, from a context that may wait
- * @buf:	the buffer
- *
- * If it was the last use, attachments that no other buffer uses are gone when
- * this returns; those to network devices only when nothing queued refers to
- * them any more.
- *
- * Context: process context, sleeps, may wait for the exporter; not for those who
- * have been killed, for nothing ends the wait.
- */
-void dma_iobuf_put_sync(struct dma_iobuf *buf)
-{
-	kref_put(&buf->ref, dma_iobuf_release_sync);
+	buf->gone = gone;
+	buf->priv = priv;
+	while (buf->nr_att) {
+		att = rcu_dereference_protected(buf->att[--buf->nr_att], true);
+		dma_iobuf_att_put(buf, att, true);
+	}
+	dma_iobuf_ended(buf);
 }
 
 /**
@@ -1178,7 +1226,7 @@ void dma_iobuf_put_sync(struct dma_iobuf *buf)
  * Without a device it is good for copies only. See dma_iobuf_attach().
  *
  * Context: process context, sleeps.
- * Return: the buffer, to be dropped with dma_iobuf_put(); or an ERR_PTR(): -EINVAL:
+ * Return: the buffer, to be freed with dma_iobuf_free(); or an ERR_PTR(): -EINVAL:
  * the dma-buf is empty; -ENOMEM.
  */
 struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
@@ -1194,9 +1242,8 @@ struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 	buf = kvzalloc_flex(*buf, win, nr_win, GFP_KERNEL_ACCOUNT);
 	if (!buf)
 		return ERR_PTR(-ENOMEM);
-	kref_init(&buf->ref);
+	refcount_set(&buf->left, 1);
 	mutex_init(&buf->lock);
-	INIT_WORK(&buf->free_work, dma_iobuf_free_work);
 	get_dma_buf(dmabuf);
 	buf->dmabuf = dmabuf;
 	buf->dir = dir;
@@ -1217,8 +1264,8 @@ struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
  *
  * Attaches and maps for every device, so that errors show now and not at the
  * first I/O. When it fails, what it has done is in @buf, and is undone with it:
- * the caller may try once more with the same @set, drop the buffer, or, after a
- * fatal signal, leave it to somebody who can wait, who then knows when it is gone.
+ * the caller may try once more with the same @set, or have the buffer freed by
+ * somebody who can wait, who then knows when all of it is gone.
  *
  * Context: process context, sleeps, waits for the exporter; no lock that anybody
  * else could want is held meanwhile. A fatal signal ends the wait.
@@ -1236,10 +1283,9 @@ int dma_iobuf_attach(struct dma_iobuf *buf, struct dma_iobuf_targets *set,
 	int ret;
 
 	for (i = 0; i < set->nr; i++) {
-		if (why)
-			why->idx = i;
+		dma_iobuf_why_device(why, set->dev[i], i);
 		if (i == buf->nr_att) {
-			att = dma_iobuf_att_get(set->dev[i], buf, why);
+			att = dma_iobuf_att_get(set->dev[i], buf);
 			if (IS_ERR(att))
 				return PTR_ERR(att);
 			RCU_INIT_POINTER(buf->att[i], att);
@@ -1305,12 +1351,12 @@ int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool retarget)
 			ret = 0;
 		else if (!ret)
 			mapped = true;
-		dma_iobuf_att_put(att);
+		dma_iobuf_att_put(buf, att, false);
 	}
 	/* if only a mapping was gone, a new device has nothing to do with this I/O */
 	if (!ret && missing && (retarget || !mapped)) {
 		if (dma_iobuf_knows_disk(buf, &set))
-			ret = dma_iobuf_add_targets(buf, &set, NULL);
+			ret = dma_iobuf_add_targets(buf, &set);
 		else if (!mapped)
 			ret = -EBADF;
 		/* 0: somebody else was quicker, and has attached and mapped it */

@@ -21,6 +21,7 @@
 #include <linux/kref.h>
 #include <linux/mutex.h>
 #include <linux/percpu-refcount.h>
+#include <linux/refcount.h>
 #include <linux/workqueue.h>
 
 struct file;
@@ -185,7 +186,11 @@ struct dma_iobuf_map {
  * @map:	current mapping; NULL: none, map again; ERR_PTR(): device gone.
  *		Written under the reservation lock.
  * @hits:	commands that used @map
- * @ref:	one per buffer that uses the attachment
+ * @ref:	one per buffer that uses the attachment; it ends after the last one
+ * @held:	one until it has ended, and one while its device ends it
+ * @last:	the buffer that had the last @ref, and is not gone before the
+ *		attachment has ended
+ * @ending:	its device ends it, or has; under the lock of that
  * @idev:	the device
  * @dmabuf:	the memory, with a reference
  * @attach:	NULL until attached and once detached; written under @lock
@@ -213,7 +218,10 @@ struct dma_iobuf_map {
 struct dma_iobuf_att {
 	struct dma_iobuf_map __rcu *map;
 	unsigned long __percpu	*hits;
-	struct kref		ref;
+	refcount_t		ref;
+	struct kref		held;
+	struct dma_iobuf	*last;
+	bool			ending;
 	struct dma_iobuf_dev	*idev;
 	struct dma_buf		*dmabuf;
 	struct dma_buf_attachment *attach;
@@ -257,10 +265,11 @@ struct dma_iobuf_win {
  * @dmabuf:	the memory, with a reference
  * @dir:	what devices may do with the memory
  * @flags:	DMA_IOBUF_*
- * @ref:	one per owner (an io_uring buffer slot and its clones)
+ * @left:	what has to end before it is gone: itself, and attachments
+ * @gone:	called then
+ * @priv:	for @gone
  * @lock:	protects changes of entries and @disk; nothing is waited for under
  *		it but a grace period
- * @free_work:	tears down from process context
  * @nr_win:	entries in @win
  * @win:	windows of DMA_IOBUF_WIN_SIZE bytes
  */
@@ -273,9 +282,10 @@ struct dma_iobuf {
 	struct dma_buf		*dmabuf;
 	enum dma_data_direction	dir;
 	unsigned int		flags;
-	struct kref		ref;
+	refcount_t		left;
+	void			(*gone)(void *priv);
+	void			*priv;
 	struct mutex		lock;		/* changing entries and disks */
-	struct work_struct	free_work;
 	unsigned int		nr_win;
 	struct dma_iobuf_win	win[] __counted_by(nr_win);
 };
@@ -348,13 +358,12 @@ struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 				   unsigned int flags);
 int dma_iobuf_attach(struct dma_iobuf *buf, struct dma_iobuf_targets *set,
 		     struct dma_iobuf_reason *why);
-int dma_iobuf_add_targets(struct dma_iobuf *buf, struct dma_iobuf_targets *set,
-			  struct dma_iobuf_reason *why);
+int dma_iobuf_share(struct dma_iobuf *buf, const struct dma_iobuf *from,
+		    const struct dma_iobuf_targets *set);
 int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool retarget);
-void dma_iobuf_put_sync(struct dma_iobuf *buf);
+void dma_iobuf_free(struct dma_iobuf *buf, void (*gone)(void *priv), void *priv);
 bool dma_iobuf_has_target(struct dma_iobuf *buf,
 			  const struct dma_iobuf_dev *idev);
-void dma_iobuf_put(struct dma_iobuf *buf);
 void dma_iobuf_get_info(struct dma_iobuf *buf, unsigned int idx,
 			struct dma_iobuf_info *info);
 #else

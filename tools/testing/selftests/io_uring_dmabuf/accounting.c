@@ -599,6 +599,28 @@ TEST_F(acct, two_users)
 
 static int go[2];
 
+static int pipes(void)
+{
+	return pipe(hold) || pipe(go) ? -errno : 0;
+}
+
+static void close_pipes(void)
+{
+	/* prepared() has closed the other one */
+	close(hold[0]);
+	close(go[0]);
+	close(go[1]);
+}
+
+/* The parent's end: 0 when the child is, -EPIPE when it has ended */
+static int prepared(void)
+{
+	char c;
+
+	close(hold[1]);
+	return read(hold[0], &c, 1) == 1 ? 0 : -EPIPE;
+}
+
 /* What can be done before the exporter is slow is done */
 static int ready(void)
 {
@@ -655,10 +677,9 @@ static void killed(struct __test_metadata *_metadata, struct acct *a,
 	char c = 0;
 
 	EXPECT_TRUE(bufinfo_wait(a->mem.fd, 0, 5000));
-	ASSERT_EQ(0, pipe(hold));
-	ASSERT_EQ(0, pipe(go));
+	ASSERT_EQ(0, pipes());
 	pid = start_as(next_uid, waiting, a);
-	ASSERT_EQ(1, read(hold[0], &c, 1));
+	ASSERT_EQ(0, prepared());
 	ASSERT_EQ(0, bar_fence(&a->mem, 1));
 	ASSERT_EQ(1, write(go[1], &c, 1));
 	while (!info.pinned && lab_now() < end_of_wait) {
@@ -670,14 +691,13 @@ static void killed(struct __test_metadata *_metadata, struct acct *a,
 	ASSERT_GT(holder, 0);
 	kill(pid, SIGKILL);
 	EXPECT_EQ(-1, end(pid));
+	close_pipes();
+	ASSERT_EQ(0, pipes());
 	pid = start_as(next_uid++, settled_child, a);
-	EXPECT_EQ(1, read(hold[0], &c, 1));
+	EXPECT_EQ(0, prepared());
 	EXPECT_EQ(0, bar_let_go(holder));
 	EXPECT_EQ(0, end(pid));
-	close(hold[0]);
-	close(hold[1]);
-	close(go[0]);
-	close(go[1]);
+	close_pipes();
 	EXPECT_TRUE(bufinfo_wait(a->mem.fd, 0, 5000));
 	ASSERT_EQ(0, bar_info(&a->mem, &info));
 	EXPECT_EQ(0, info.pinned);
@@ -694,6 +714,46 @@ TEST_F(acct, killed_while_pinned)
 	}
 	bar.kept = SIZE;
 	killed(_metadata, &bar, waiting_child);
+	acct_down(&bar);
+}
+
+static int beyond_child(struct acct *a)
+{
+	struct io_uring_regbuf_desc d = desc_dmabuf(a->mem.fd, a->target);
+
+	d.flags = IO_REGBUF_DMABUF_PIN;
+	CHECK(!soft_limit(SIZE - PAGE));
+	CHECK(!ready());
+	CHECK(reg_one(&a->ring, 0, &d) == -ENOMEM);
+	return 0;
+}
+
+/* Where the memory is, only a mapping tells: it is not pinned until that can be made */
+TEST_F(acct, beyond_the_limit_while_a_fence_is_pending)
+{
+	struct dma_buf_bar_info info;
+	struct acct bar;
+	char c = 0;
+	pid_t pid;
+
+	if (acct_up(&bar, MEM_BAR_SYSTEM, self->disk)) {
+		acct_down(&bar);
+		SKIP(return, "no /dev/dmabuf_bar");
+	}
+	ASSERT_EQ(0, pipes());
+	pid = start(beyond_child, &bar);
+	ASSERT_EQ(0, prepared());
+	ASSERT_EQ(0, bar_fence(&bar.mem, 1));
+	ASSERT_EQ(1, write(go[1], &c, 1));
+	lab_sleep_ms(500);
+	ASSERT_EQ(0, bar_info(&bar.mem, &info));
+	EXPECT_EQ(0, info.pinned);
+	ASSERT_EQ(0, waitpid(pid, NULL, WNOHANG));
+	ASSERT_EQ(0, bar_fence(&bar.mem, 0));
+	EXPECT_EQ(0, end(pid));
+	ASSERT_EQ(0, bar_info(&bar.mem, &info));
+	EXPECT_EQ(0, info.pinned);
+	close_pipes();
 	acct_down(&bar);
 }
 
@@ -757,6 +817,45 @@ TEST_F(card, socket)
 		EXPECT_EQ(0, run(socket_child, &a));
 		acct_down(&a);
 	}
+}
+
+static int clearing_child(struct acct *a)
+{
+	struct io_uring_regbuf_desc d = desc_dmabuf(a->mem.fd, a->target);
+
+	CHECK(!reg_one(&a->ring, 0, &d));
+	CHECK(locked(a) == a->kept);
+	CHECK(!ready());
+	CHECK(!reg_clear(&a->ring, 0));
+	lab_sleep_ms(300);
+	CHECK(locked(a) == a->kept);
+	close(hold[1]);
+	CHECK(locked_becomes(a, 0));
+	return 0;
+}
+
+/* Nothing is queued, but nobody can unpin the memory for the time being */
+TEST_F(card, cleared_while_locked)
+{
+	struct acct bar;
+	pid_t pid, holder;
+	char c = 0;
+
+	ASSERT_EQ(0, acct_up(&bar, MEM_BAR_SYSTEM, self->tcp.tx));
+	bar.kept = SIZE + bar.table;
+	EXPECT_TRUE(bufinfo_wait(bar.mem.fd, 0, 5000));
+	ASSERT_EQ(0, pipes());
+	pid = start(clearing_child, &bar);
+	ASSERT_EQ(0, prepared());
+	holder = bar_hold(&bar.mem);
+	ASSERT_GT(holder, 0);
+	ASSERT_EQ(1, write(go[1], &c, 1));
+	/* until the child has looked */
+	EXPECT_EQ(0, read(hold[0], &c, 1));
+	EXPECT_EQ(0, bar_let_go(holder));
+	EXPECT_EQ(0, end(pid));
+	close_pipes();
+	acct_down(&bar);
 }
 
 /* As killed_while_pinned, by ADD_TARGETS */

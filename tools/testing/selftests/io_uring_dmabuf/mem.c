@@ -560,6 +560,25 @@ int bar_fence(const struct mem *m, __u32 arg)
 	return bar_ioctl(DMA_BUF_BAR_IOC_FENCE, &f);
 }
 
+/* Interruptibly, soon: the exporter does so once it has the lock, and waits for that otherwise */
+static bool sleeps(pid_t pid)
+{
+	double end = lab_now() + 10;
+	char path[40], stat[256];
+	const char *state;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	while (lab_now() < end) {
+		if (file_read(path, stat, sizeof(stat)))
+			return false;
+		state = strrchr(stat, ')');
+		if (state && state[1] && state[2] == 'S')
+			return true;
+		lab_sleep_ms(1);
+	}
+	return false;
+}
+
 pid_t bar_hold(const struct mem *m)
 {
 	struct dma_buf_bar_fd f = { .fd = m->fd, .arg = 10000 };
@@ -580,7 +599,8 @@ pid_t bar_hold(const struct mem *m)
 		pid = -ECHILD;
 	close(begins[0]);
 	/* it is the next thing that it does */
-	lab_sleep_ms(100);
+	if (pid > 0 && !sleeps(pid))
+		pid = -ETIME;
 	return pid;
 }
 

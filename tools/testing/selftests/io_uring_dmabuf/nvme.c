@@ -61,14 +61,15 @@ static long interrupts_of(const char *line, const char *queue)
 	long count, sum = 0;
 	int used;
 
-	if (!p || !name || strncmp(name + 1, queue, strlen(queue)))
+	if (!p || !name || strncmp(name + 1, queue, strlen(queue)) ||
+	    !strcmp(name + 1 + strlen(queue), "0\n"))
 		return 0;
 	for (p++; sscanf(p, "%ld%n", &count, &used) == 1 && p[used] == ' '; p += used)
 		sum += count;
 	return sum;
 }
 
-/* Interrupts of all queues of the controller at @pci so far, or -errno */
+/* Interrupts of the I/O queues of the controller at @pci so far, or -errno */
 long nvme_interrupts(const char *pci)
 {
 	char dir[200], queue[48], line[4096];

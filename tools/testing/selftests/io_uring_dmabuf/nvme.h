@@ -8,7 +8,7 @@
 
 bool nvme_controller(const char *pci, char *path, size_t len);	/* in sysfs */
 bool nvme_disk(const char *pci, char *path, size_t len);	/* in /dev */
-long nvme_interrupts(const char *pci);		/* so far, or -errno */
+long nvme_interrupts(const char *pci);		/* of its I/O queues so far, or -errno */
 int nvme_wait_disk(const char *pci);		/* its fd, or -errno */
 int nvme_pci_write(const char *pci, const char *file, const char *value);
 int nvme_unbind(const char *pci);

@@ -304,6 +304,65 @@ static void *register_at_the_disk(void *arg)
 }
 
 /* Somebody waits for a slow exporter: the end of the drive does not wait with him */
+static void *unbind(void *pci)
+{
+	return (void *)(long)nvme_unbind(pci);
+}
+
+/* References to a dma-buf: the list of attachments would wait for other dma-bufs */
+static int references(int fd)
+{
+	char path[64], buf[1024], *count;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
+	if (file_read(path, buf, sizeof(buf)))
+		return -1;
+	count = strstr(buf, "count:");
+	return count ? atoi(count + strlen("count:")) : -1;
+}
+
+/* The end of the drive waits for one exporter: nobody else's memory does */
+TEST(unbind_while_another_exporter_is_slow)
+{
+	char *pci = (char *)NEED_ENV("LAB_PCI_MAIN");
+	pthread_t thread;
+	struct mem other;
+	struct rig rig;
+	pid_t holder;
+	double end;
+	int without;
+	void *ret;
+
+	RIG_UP(&rig, "LAB_NVME_MAIN", MEM_BAR, SIZE, 0);
+	ASSERT_EQ(0, mem_create(&other, MEM_UDMABUF, SIZE));
+	/* the latest one is the first that the end of the drive comes to */
+	ASSERT_EQ(0, reg_dmabuf(&rig.ring, 0, other.fd, rig.disk));
+	ASSERT_EQ(0, reg_dmabuf(&rig.ring, 1, rig.mem.fd, rig.disk));
+	holder = bar_hold(&rig.mem);
+	ASSERT_GT(holder, 0);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, unbind, pci));
+	lab_sleep_ms(lab_scale(1000, 3000));
+	/* the buffer and the attachment have one each */
+	without = references(other.fd) - 2;
+	ASSERT_GE(without, 0);
+	EXPECT_EQ(0, reg_clear(&rig.ring, 0));
+	end = lab_now() + lab_scale(1, 3);
+	while (references(other.fd) != without && lab_now() < end)
+		lab_sleep_ms(10);
+	EXPECT_EQ(without, references(other.fd));
+	EXPECT_EQ(0, bar_let_go(holder));	/* it was slow all the time */
+	ASSERT_EQ(0, pthread_join(thread, &ret));
+	EXPECT_EQ(0, (long)ret);
+	EXPECT_EQ(0, bufinfo_attachments(rig.mem.fd));
+	/* nobody has the old one: it comes back by its name */
+	close(rig.disk);
+	ASSERT_EQ(0, nvme_bind(pci));
+	rig.disk = nvme_wait_disk(pci);
+	ASSERT_GE(rig.disk, 0);
+	mem_destroy(&other);
+	rig_down(&rig);
+}
+
 TEST(unbind_while_a_registration_waits)
 {
 	const char *pci = NEED_ENV("LAB_PCI_MAIN");
