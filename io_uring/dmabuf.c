@@ -32,6 +32,9 @@
 
 /* ---- registration ---- */
 
+/* of its own: its work waits for exporters, which nobody else's shall */
+static struct workqueue_struct *io_dmabuf_wq;
+
 static void io_dmabuf_put(struct io_dmabuf *idb)
 {
 	if (refcount_dec_and_test(&idb->refs))
@@ -41,23 +44,23 @@ static void io_dmabuf_put(struct io_dmabuf *idb)
 /* nothing of it is attached, pinned or mapped any more: that is when it costs nothing */
 static void io_dmabuf_gone(void *priv)
 {
-	io_dmabuf_charges_end(priv);
-	io_dmabuf_put(priv);
+	struct io_dmabuf *idb = priv;
+
+	io_dmabuf_charges_end(idb);
+	complete(&idb->undone);
+	io_dmabuf_put(idb);
 }
 
 static void io_dmabuf_free_work(struct work_struct *work)
 {
 	struct io_dmabuf *idb = container_of(work, struct io_dmabuf, free_work);
 
-	refcount_inc(&idb->refs);
 	if (!iosys_map_is_null(&idb->vmap))
 		dma_buf_vunmap_unlocked(idb->buf->dmabuf, &idb->vmap);
 	if (idb->buf)
 		dma_iobuf_free(idb->buf, io_dmabuf_gone, idb);
 	else
 		io_dmabuf_gone(idb);
-	complete(&idb->undone);
-	io_dmabuf_put(idb);
 }
 
 /* ->uring_lock may be held, which an exporter must not hold up */
@@ -65,7 +68,7 @@ static void io_dmabuf_free(struct io_dmabuf *idb)
 {
 	io_dmabuf_charges_going(idb);
 	INIT_WORK(&idb->free_work, io_dmabuf_free_work);
-	queue_work(system_dfl_long_wq, &idb->free_work);
+	queue_work(io_dmabuf_wq, &idb->free_work);
 }
 
 /*
@@ -533,7 +536,10 @@ static int io_dmabuf_add_targets(struct io_dmabuf *idb,
 				     idb->buf->flags, why);
 	if (!ret)
 		ret = io_dmabuf_take_targets(idb, new, set, why);
-	io_dmabuf_undo(new);
+	if (ret)
+		io_dmabuf_undo(new);
+	else
+		io_dmabuf_free(new);
 	return ret;
 }
 
@@ -860,3 +866,10 @@ void io_dmabuf_show_fdinfo(struct io_mapped_ubuf *imu, struct seq_file *m)
 		seq_printf(m, "       dmabuf: copied:%lld\n",
 			   atomic64_read(&idb->copied));
 }
+
+static int __init io_dmabuf_init(void)
+{
+	io_dmabuf_wq = alloc_workqueue("io_dmabuf", WQ_UNBOUND, WQ_MAX_ACTIVE);
+	return io_dmabuf_wq ? 0 : -ENOMEM;
+}
+subsys_initcall(io_dmabuf_init);

@@ -32,7 +32,7 @@ struct user_struct;
  * @nr_tables:	entries in @table
  * @targets_lock: held while targets are added and charged
  * @free_work:	frees the buffer: nobody waits for the exporter that cannot be killed
- * @undone:	that has been done, but for what network devices have queued
+ * @undone:	nothing of it is left
  * @refs:	one until all is gone, and those of who looks at @undone
  * @vmap_lock:	protects making @vmap
  * @vmap:	the dma-buf for the CPU, from the first send that is copied on

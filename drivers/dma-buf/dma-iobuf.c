@@ -783,21 +783,22 @@ static struct dma_iobuf_att *dma_iobuf_dev_next(struct dma_iobuf_dev *idev)
 
 	guard(mutex)(&idev->lock);
 
-	list_for_each_entry(att, &idev->atts, dev_node) {
-		if (att->ending)
-			continue;
-		att->ending = true;
-		kref_get(&att->held);
-		return att;
-	}
-	return NULL;
+	/* none is added any more, and those that it has come to are the last */
+	att = list_first_entry_or_null(&idev->atts, struct dma_iobuf_att,
+				       dev_node);
+	if (!att || att->ending)
+		return NULL;
+	att->ending = true;
+	list_move_tail(&att->dev_node, &idev->atts);
+	kref_get(&att->held);
+	return att;
 }
 
 /**
  * dma_iobuf_dev_shutdown - the driver lets go of the device
  * @idev:	the target, or NULL
  *
- * To be called from the driver's remove path, when no command is running any
+ * To be called once, from the driver's remove path, when no command is running any
  * more and before the device is unbound. No mapping and no attachment survives
  * it, none comes back: buffers answer -ENODEV for this device from now on.
  *
@@ -1197,9 +1198,9 @@ int dma_iobuf_share(struct dma_iobuf *buf, const struct dma_iobuf *from,
  *		pinned or mapped is so for other buffers; or NULL
  * @priv:	for @gone
  *
- * @gone is called before this returns, unless there is a network device among the
- * targets: attachments to these last until nothing that is queued refers to them.
- * Or somebody was killed who was attaching @buf to a device that had come back.
+ * @gone is called from process context, before this returns or later: attachments
+ * to network devices last until nothing that is queued refers to them, and those that
+ * an I/O has tried or replaced, when a device came back, end by a work item.
  *
  * Context: process context, sleeps, waits for the exporter. Not for those who can be
  * killed: nothing ends the wait.

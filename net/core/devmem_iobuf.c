@@ -98,6 +98,8 @@ struct net_iobuf {
 
 static LIST_HEAD(net_iobuf_devs);
 static DEFINE_MUTEX(net_iobuf_lock);	/* net_iobuf_devs */
+/* of its own: its work waits for exporters, which nobody else's shall */
+static struct workqueue_struct *net_iobuf_wq;
 
 /* ---- attachments ---- */
 
@@ -119,7 +121,7 @@ static void net_iobuf_release_ref(struct percpu_ref *ref)
 
 	INIT_WORK(&nb->binding.unbind_w, net_iobuf_free_work);
 	/* waits for the exporter */
-	queue_work(system_dfl_long_wq, &nb->binding.unbind_w);
+	queue_work(net_iobuf_wq, &nb->binding.unbind_w);
 }
 
 /*
@@ -539,7 +541,7 @@ static int net_iobuf_netdev_event(struct notifier_block *nb,
 		/* its driver waits for this reference once RTNL is released */
 		netdev_hold(dev, &ndev->tracker, GFP_KERNEL);
 		INIT_WORK(&ndev->unregister_work, net_iobuf_unregister_work);
-		queue_work(system_dfl_long_wq, &ndev->unregister_work);
+		queue_work(net_iobuf_wq, &ndev->unregister_work);
 	}
 	return NOTIFY_DONE;
 }
@@ -550,6 +552,9 @@ static struct notifier_block net_iobuf_netdev_notifier = {
 
 static int __init net_iobuf_init(void)
 {
+	net_iobuf_wq = alloc_workqueue("net_iobuf", WQ_UNBOUND, WQ_MAX_ACTIVE);
+	if (!net_iobuf_wq)
+		return -ENOMEM;
 	return register_netdevice_notifier(&net_iobuf_netdev_notifier);
 }
 subsys_initcall(net_iobuf_init);
