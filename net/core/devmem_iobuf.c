@@ -669,9 +669,11 @@ static const struct net_device *net_iobuf_route_dev(const struct net_iobuf *nb)
 
 static __be16 net_iobuf_sk_protocol(const struct sock *sk)
 {
-	return sk->sk_family == AF_INET6 &&
-	       !ipv6_addr_v4mapped(&sk->sk_v6_daddr) ? htons(ETH_P_IPV6) :
-						       htons(ETH_P_IP);
+#if IS_ENABLED(CONFIG_IPV6)
+	if (sk->sk_family == AF_INET6 && !ipv6_addr_v4mapped(&sk->sk_v6_daddr))
+		return htons(ETH_P_IPV6);
+#endif
+	return htons(ETH_P_IP);
 }
 
 /*

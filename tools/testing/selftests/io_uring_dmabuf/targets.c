@@ -200,12 +200,12 @@ TEST_F(file, overwrite_and_read)
 	ASSERT_EQ(0, mixed_rounds(&self->rig, self->fd, 4));
 }
 
-static volatile bool stay_clean;
+static bool stay_clean;
 
 static void *keep_dirty(void *page)
 {
-	while (!stay_clean)
-		++*(volatile char *)page;
+	while (!__atomic_load_n(&stay_clean, __ATOMIC_RELAXED))
+		__atomic_add_fetch((char *)page, 1, __ATOMIC_RELAXED);
 	return NULL;
 }
 
@@ -236,7 +236,7 @@ static void page_cache_in_use(struct __test_metadata *_metadata,
 			ASSERT_EQ(2 * PAGE, ret);
 		ASSERT_LT(i, 100000);
 	}
-	stay_clean = true;
+	__atomic_store_n(&stay_clean, true, __ATOMIC_RELAXED);
 	ASSERT_EQ(0, pthread_join(thread, NULL));
 	ASSERT_EQ(0, munmap(page, PAGE));
 	/* that the two did meet is told to whoever asks */

@@ -308,12 +308,12 @@ TEST_F(waits, leaves_the_device_alone_while_locked)
 	left_alone(_metadata, &self->w, variant->what, SLOW_LOCK);
 }
 
-static volatile pid_t interrupted_until;	/* the end of this process */
-static volatile int interruptions;
+static pid_t interrupted_until;	/* the end of this process */
+static int interruptions;
 
 static void interrupt(int sig __attribute__((unused)))
 {
-	if (++interruptions == 200)
+	if (__atomic_add_fetch(&interruptions, 1, __ATOMIC_RELAXED) == 200)
 		kill(interrupted_until, SIGKILL);
 }
 
@@ -334,7 +334,7 @@ TEST(attachments_are_counted_while_interrupted)
 	/* the list is made under the lock */
 	EXPECT_EQ(1, bufinfo_attachments(rig.mem.fd));
 	ASSERT_EQ(0, setitimer(ITIMER_REAL, &never, NULL));
-	EXPECT_GE(interruptions, 200);
+	EXPECT_GE(__atomic_load_n(&interruptions, __ATOMIC_RELAXED), 200);
 	EXPECT_EQ(0, bar_let_go(interrupted_until));
 	rig_down(&rig);
 }
