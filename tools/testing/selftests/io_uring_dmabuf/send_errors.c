@@ -48,7 +48,8 @@ FIXTURE(refused) {
 	struct net_pair tcp;		/* with nothing wrong; slot 0 is for it */
 	struct net_pair bad;		/* what the test is about */
 	bool copy;
-	bool xfrm, vlan;		/* to be taken away */
+	bool xfrm;			/* to be taken away */
+	const char *dev;		/* likewise */
 };
 
 FIXTURE_VARIANT(refused) {
@@ -80,8 +81,8 @@ FIXTURE_TEARDOWN(refused)
 	net_close(&self->tcp);
 	if (self->xfrm)
 		net_ip(n->home, "xfrm policy flush\nxfrm state flush\n");
-	if (self->vlan)
-		net_ip(n->home, "link del nv73\n");
+	if (self->dev)
+		net_ip(n->home, "link del %s\n", self->dev);
 	netrig_down(&self->other);
 	netrig_down(n);
 }
@@ -177,7 +178,7 @@ TEST_F(refused, vlan)
 	struct netrig *n = &self->net, on_vlan = *n;
 
 	on_vlan.net += 100;
-	self->vlan = true;
+	self->dev = "nv73";
 	for (int side = 0; side < NET_SIDES; side++) {
 		if (net_ip(n->ns[side], lines, n->dev[side], on_vlan.net, side + 1))
 			SKIP(return, "no VLANs");
@@ -185,6 +186,104 @@ TEST_F(refused, vlan)
 	ASSERT_EQ(0, net_tcp(&on_vlan, AF_INET, &self->bad));
 	EXPECT_NO_TARGET(-EOPNOTSUPP, self->bad.tx);
 	CHECK_SEND(0, &self->bad, LEN, -ENODEV);
+}
+
+/* Nor is a device that gives the card's frames another address */
+TEST_F(refused, macvlan)
+{
+	struct netrig *n = &self->net, on_macvlan = *n;
+
+	on_macvlan.net += 100;
+	if (net_ip(n->home, "link add link %s name nm73 type macvlan\n",
+		   n->dev[NET_CARD]))
+		SKIP(return, "no macvlan");
+	self->dev = "nm73";
+	ASSERT_EQ(0, net_ip(n->home, "addr add 10.73.%u.1/24 dev nm73\n"
+			    "link set nm73 up\n", on_macvlan.net));
+	ASSERT_EQ(0, net_ip(n->ns[NET_PEER], "addr add 10.73.%u.2/24 dev %s\n",
+			    on_macvlan.net, n->dev[NET_PEER]));
+	ASSERT_EQ(0, net_tcp(&on_macvlan, AF_INET, &self->bad));
+	EXPECT_NO_TARGET(-EOPNOTSUPP, self->bad.tx);
+	CHECK_SEND(0, &self->bad, LEN, -ENODEV);
+}
+
+/* A bond may send by any of its cards: this one has none, and sends nothing */
+TEST_F(refused, bond)
+{
+	struct netrig *n = &self->net, on_bond = *n;
+
+	on_bond.net += 100;
+	if (net_ip(n->home, "link add nb73 type bond\n"))
+		SKIP(return, "no bonding");
+	self->dev = "nb73";
+	ASSERT_EQ(0, net_ip(n->home, "addr add 10.73.%u.1/24 dev nb73\n"
+			    "link set nb73 up\n", on_bond.net));
+	ASSERT_EQ(0, net_ip(n->ns[NET_PEER], "addr add 10.73.%u.2/24 dev %s\n",
+			    on_bond.net, n->dev[NET_PEER]));
+	ASSERT_EQ(0, net_udp(&on_bond, AF_INET, &self->bad));
+	EXPECT_NO_TARGET(-EOPNOTSUPP, self->bad.tx);
+	/* without a card it does not even gather */
+	if (!self->copy) {
+		EXPECT_EQ(-EOPNOTSUPP,
+			  net_send(n, self->bad.tx, 0, POS, 1000, 0));
+	}
+	EXPECT_EQ(0, net_works(n, 0, &self->tcp));
+}
+
+static bool wait_carrier(const struct netrig *n)
+{
+	double end = lab_now() + net_patience() / 1000.0;
+	long long carrier = 0;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/class/net/%s/carrier",
+		 n->dev[NET_CARD]);
+	while ((file_read_num(path, &carrier) || !carrier) && lab_now() < end)
+		lab_sleep_ms(20);
+	return carrier;
+}
+
+/* A VRF may send the packet through its own device first */
+TEST_F(refused, vrf)
+{
+	struct netrig *n = &self->net;
+
+	ASSERT_EQ(0, net_udp(n, AF_INET, &self->bad));
+	if (net_ip(n->home, "link add nr73 type vrf table 73\n"))
+		SKIP(return, "no VRF");
+	self->dev = "nr73";
+	ASSERT_EQ(0, net_ip(n->home, "link set nr73 up\n"
+			    "link set %s master nr73\n", n->dev[NET_CARD]));
+	/* that took the card down and up, and so does the end of it */
+	ASSERT_TRUE(wait_carrier(n));
+	ASSERT_EQ(0, net_bind_card(n, self->bad.tx));
+	CHECK_SEND(0, &self->bad, 1000, -EOPNOTSUPP);
+	ASSERT_EQ(0, net_ip(n->home, "link del nr73\n"));
+	self->dev = NULL;
+	ASSERT_EQ(0, net_link(n, NET_CARD, true));
+	EXPECT_EQ(0, net_works(n, 0, &self->bad));
+	EXPECT_EQ(0, net_works(n, 0, &self->tcp));
+}
+
+/* A route that encapsulates: the peer does not know what to do with it */
+TEST_F(refused, lwtunnel)
+{
+	struct netrig *n = &self->net;
+	char route[96];
+
+	snprintf(route, sizeof(route), "10.73.%u.2/32 dev %s", n->net,
+		 n->dev[NET_CARD]);
+	ASSERT_EQ(0, net_udp(n, AF_INET, &self->bad));
+	if (net_ip(n->home, "route add %s encap mpls 73 via inet 10.73.%u.2\n",
+		   route, n->net))
+		SKIP(return, "no MPLS");
+	EXPECT_EQ(self->copy ? 1000 : -EOPNOTSUPP,
+		  net_send(n, self->bad.tx, 0, POS, 1000, 0));
+	ASSERT_EQ(0, net_idle(n));
+	EXPECT_EQ(self->copy, n->copied);
+	ASSERT_EQ(0, net_ip(n->home, "route del %s\n", route));
+	EXPECT_EQ(0, net_works(n, 0, &self->bad));
+	EXPECT_EQ(0, net_works(n, 0, &self->tcp));
 }
 
 TEST_F(refused, not_connected)
