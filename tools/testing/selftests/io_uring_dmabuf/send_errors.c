@@ -188,20 +188,30 @@ TEST_F(refused, vlan)
 	CHECK_SEND(0, &self->bad, LEN, -ENODEV);
 }
 
+/* @dev leads to the same peer by addresses of its own, which @on has */
+static int another_net(const struct netrig *n, const char *dev,
+		       struct netrig *on)
+{
+	int ret;
+
+	*on = *n;
+	on->net += 100;
+	ret = net_ip(n->home, "addr add 10.73.%u.1/24 dev %s\n"
+		     "link set %s up\n", on->net, dev, dev);
+	return ret ?: net_ip(n->ns[NET_PEER], "addr add 10.73.%u.2/24 dev %s\n",
+			     on->net, n->dev[NET_PEER]);
+}
+
 /* Nor is a device that gives the card's frames another address */
 TEST_F(refused, macvlan)
 {
-	struct netrig *n = &self->net, on_macvlan = *n;
+	struct netrig *n = &self->net, on_macvlan;
 
-	on_macvlan.net += 100;
 	if (net_ip(n->home, "link add link %s name nm73 type macvlan\n",
 		   n->dev[NET_CARD]))
 		SKIP(return, "no macvlan");
 	self->dev = "nm73";
-	ASSERT_EQ(0, net_ip(n->home, "addr add 10.73.%u.1/24 dev nm73\n"
-			    "link set nm73 up\n", on_macvlan.net));
-	ASSERT_EQ(0, net_ip(n->ns[NET_PEER], "addr add 10.73.%u.2/24 dev %s\n",
-			    on_macvlan.net, n->dev[NET_PEER]));
+	ASSERT_EQ(0, another_net(n, self->dev, &on_macvlan));
 	ASSERT_EQ(0, net_tcp(&on_macvlan, AF_INET, &self->bad));
 	EXPECT_NO_TARGET(-EOPNOTSUPP, self->bad.tx);
 	CHECK_SEND(0, &self->bad, LEN, -ENODEV);
@@ -210,16 +220,12 @@ TEST_F(refused, macvlan)
 /* A bond may send by any of its cards: this one has none, and sends nothing */
 TEST_F(refused, bond)
 {
-	struct netrig *n = &self->net, on_bond = *n;
+	struct netrig *n = &self->net, on_bond;
 
-	on_bond.net += 100;
 	if (net_ip(n->home, "link add nb73 type bond\n"))
 		SKIP(return, "no bonding");
 	self->dev = "nb73";
-	ASSERT_EQ(0, net_ip(n->home, "addr add 10.73.%u.1/24 dev nb73\n"
-			    "link set nb73 up\n", on_bond.net));
-	ASSERT_EQ(0, net_ip(n->ns[NET_PEER], "addr add 10.73.%u.2/24 dev %s\n",
-			    on_bond.net, n->dev[NET_PEER]));
+	ASSERT_EQ(0, another_net(n, self->dev, &on_bond));
 	ASSERT_EQ(0, net_udp(&on_bond, AF_INET, &self->bad));
 	EXPECT_NO_TARGET(-EOPNOTSUPP, self->bad.tx);
 	/* without a card it does not even gather */
