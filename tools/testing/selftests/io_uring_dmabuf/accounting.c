@@ -9,6 +9,8 @@
 #include <pthread.h>
 #include <sched.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <linux/dma-buf-bar.h>
 
 #include "common.h"
@@ -768,6 +770,126 @@ TEST_F(acct, cap_ipc_lock_costs_nothing)
 	d.flags = IO_REGBUF_DMABUF_PIN;
 	EXPECT_EQ(0, reg_one(&r, 0, &d));
 	uring_exit(&r);
+}
+
+/* Kernel memory: tables that take some pages, which they do without an IOMMU */
+#define MANY	(32 * MiB)
+
+FIXTURE(memcg) {
+	struct mem mem;
+	int disk;
+	char path[40];		/* of a cgroup in a hierarchy of our own */
+};
+
+FIXTURE_SETUP(memcg)
+{
+	self->mem.fd = -1;
+	self->disk = -1;
+	strcpy(self->path, "/tmp/iou-cgroup-XXXXXX");
+	ASSERT_NE(NULL, mkdtemp(self->path));
+	if (!kernel_has_regbuf())
+		SKIP(return, "this kernel has no dma-buf buffers");
+	/* <sys/mount.h> and <linux/fs.h> do not go together */
+	if (syscall(SYS_mount, "cgroup2", self->path, "cgroup2", 0, NULL))
+		SKIP(return, "no cgroups");
+	self->disk = NEED_DISK("LAB_NVME_MAIN");
+	if (mem_create(&self->mem, MEM_BAR_4K, MANY))
+		SKIP(return, "no /dev/dmabuf_bar");
+}
+
+FIXTURE_TEARDOWN(memcg)
+{
+	char path[64];
+
+	close(self->disk);
+	if (self->mem.fd >= 0)
+		mem_destroy(&self->mem);
+	snprintf(path, sizeof(path), "%s/iou", self->path);
+	rmdir(path);
+	syscall(SYS_umount2, self->path, 0);
+	rmdir(self->path);
+}
+
+/* Bytes of kernel memory that the cgroup is charged for; -1: it does not say */
+static long long kernel_memory(const char *cgroup)
+{
+	char path[96], stat[4096], *p;
+
+	snprintf(path, sizeof(path), "%s/iou/memory.stat", cgroup);
+	if (file_read(path, stat, sizeof(stat)))
+		return -1;
+	p = strstr(stat, "\nkernel ");
+	return p ? atoll(p + strlen("\nkernel ")) : -1;
+}
+
+/* Other things of the kernel's take a page now and then */
+static bool kernel_memory_becomes(const char *cgroup, long long least,
+				  long long most)
+{
+	double end = lab_now() + 10;
+	long long now;
+
+	do {
+		now = kernel_memory(cgroup);
+		if (now >= least && now <= most)
+			return true;
+		lab_sleep_ms(50);
+	} while (lab_now() < end);
+	fprintf(stderr, "# kernel memory: %lld, not %lld to %lld\n", now, least, most);
+	return false;
+}
+
+static int cgroup_child(const char *cgroup, const struct mem *mem, int disk)
+{
+	const long long slack = 32 * KiB;
+	struct io_uring_query_regbuf_map q;
+	struct uring r;
+	long long before, table;
+	char path[96];
+
+	snprintf(path, sizeof(path), "%s/iou/cgroup.procs", cgroup);
+	CHECK(!file_write(path, "0"));
+	CHECK(!uring_init(&r, 4, 0));
+	CHECK(!reg_sparse(&r, 1));
+	/* so that what is allocated once is */
+	for (int i = 0; i < 2; i++) {
+		CHECK(!reg_dmabuf(&r, 0, mem->fd, disk));
+		CHECK(!query_map(&r, 0, 0, &q));
+		CHECK(!reg_clear(&r, 0));
+		CHECK(bufinfo_wait(mem->fd, 0, 5000));
+	}
+	table = q.table_bytes;
+	if (table < 2 * slack)
+		fprintf(stderr, "# the table takes %lld bytes\n", table);
+	CHECK(table >= 2 * slack);
+	/* statistics are some seconds late, and memory is given back later still */
+	lab_sleep_ms(5000);
+	before = kernel_memory(cgroup);
+	CHECK(before >= 0);
+	CHECK(!reg_dmabuf(&r, 0, mem->fd, disk));
+	/* the allocator rounds up */
+	CHECK(kernel_memory_becomes(cgroup, before + table - slack,
+				    before + 2 * table + slack));
+	CHECK(!reg_clear(&r, 0));
+	CHECK(kernel_memory_becomes(cgroup, before - slack, before + slack));
+	uring_exit(&r);
+	return 0;
+}
+
+TEST_F(memcg, mapping_table)
+{
+	char path[64];
+	pid_t pid;
+
+	snprintf(path, sizeof(path), "%s/cgroup.subtree_control", self->path);
+	if (file_write(path, "+memory"))
+		SKIP(return, "no memory cgroup");
+	snprintf(path, sizeof(path), "%s/iou", self->path);
+	ASSERT_EQ(0, mkdir(path, 0700));
+	pid = fork();
+	if (!pid)
+		_exit(!!cgroup_child(self->path, &self->mem, self->disk));
+	EXPECT_EQ(0, end(pid));
 }
 
 /* A socket pins, so it is as with PIN */

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <linux/fs.h>
 
 #include "common.h"
@@ -249,6 +250,53 @@ static void page_cache_in_use(struct __test_metadata *_metadata,
 TEST_F(file, page_cache_in_use)
 {
 	page_cache_in_use(_metadata, &self->rig, self->fd);
+}
+
+/* The file system is mounted anew, which is when it asks if the device needs that */
+static int need_stable_data(bool xfs, const char *dir, bool on)
+{
+	const char *disk = lab_env("LAB_NVME_FS");
+	char queue[128], part[80];
+	int ret;
+
+	snprintf(queue, sizeof(queue), "/sys/block/%s/queue/stable_writes",
+		 strrchr(disk, '/') + 1);
+	snprintf(part, sizeof(part), "%sp%u", disk, xfs ? 2 : 1);
+	ret = file_write(queue, on ? "1" : "0");
+	/* <sys/mount.h> and <linux/fs.h> do not go together */
+	if (!ret && (syscall(SYS_umount2, dir, 0) ||
+		     syscall(SYS_mount, part, dir, xfs ? "xfs" : "ext4", 0, NULL)))
+		ret = -errno;
+	return ret;
+}
+
+/* Data that nobody changes meanwhile: XFS would copy it */
+TEST_F(file, stable_writes)
+{
+	bool xfs = !strcmp(variant->env, "LAB_XFS");
+	int err = xfs ? -EOPNOTSUPP : 0;
+	struct rig *rig = &self->rig;
+
+	close(self->fd);
+	unlink(self->path);
+	ASSERT_EQ(0, need_stable_data(xfs, lab_env(variant->env), true));
+	self->fd = open(self->path, O_RDWR | O_DIRECT | O_CREAT | O_CLOEXEC, 0600);
+	ASSERT_GE(self->fd, 0);
+	ASSERT_EQ(0, disk_fill(self->fd, 0, SIZE, 1));
+	ASSERT_EQ(0, mem_poison(&rig->mem, 0, SIZE, POISON));
+	EXPECT_EQ(err ?: PAGE, uring_read(&rig->ring, self->fd, 0, 0, PAGE, 0));
+	EXPECT_EQ(err ?: PAGE, uring_write(&rig->ring, self->fd, 0, 0, PAGE, 0));
+	EXPECT_EQ(err ?: 512, uring_write(&rig->ring, self->fd, SIZE, 0, 512, 0));
+	if (err) {
+		EXPECT_EQ(NO_MISMATCH,
+			  mem_check_poison(&rig->mem, 0, SIZE, POISON));
+		EXPECT_EQ(NO_MISMATCH, disk_check(self->fd, 0, 0, SIZE, 1));
+		EXPECT_EQ(SIZE, lseek(self->fd, 0, SEEK_END));
+	}
+	close(self->fd);
+	self->fd = -1;
+	unlink(self->path);
+	ASSERT_EQ(0, need_stable_data(xfs, lab_env(variant->env), false));
 }
 
 TEST(page_cache_of_a_disk_in_use)
