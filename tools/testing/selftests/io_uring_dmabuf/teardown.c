@@ -303,7 +303,6 @@ static void *register_at_the_disk(void *arg)
 	return (void *)(long)reg_dmabuf(&rig->ring, 0, rig->mem.fd, rig->disk);
 }
 
-/* Somebody waits for a slow exporter: the end of the drive does not wait with him */
 static void *unbind(void *pci)
 {
 	return (void *)(long)nvme_unbind(pci);
@@ -363,6 +362,7 @@ TEST(unbind_while_another_exporter_is_slow)
 	rig_down(&rig);
 }
 
+/* Somebody waits for a slow exporter: the end of the drive does not wait with him */
 TEST(unbind_while_a_registration_waits)
 {
 	const char *pci = NEED_ENV("LAB_PCI_MAIN");
