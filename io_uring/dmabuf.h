@@ -153,8 +153,7 @@ static inline void io_dmabuf_show_fdinfo(struct io_mapped_ubuf *imu,
 
 #if defined(CONFIG_DMA_SHARED_BUFFER) && defined(CONFIG_NET)
 bool io_dmabuf_may_copy(struct io_kiocb *req, unsigned int issue_flags);
-int io_dmabuf_send(struct io_kiocb *req, struct socket *sock,
-		   struct io_async_msghdr *kmsg, unsigned int msg_flags,
+int io_dmabuf_send(struct io_kiocb *req, unsigned int msg_flags,
 		   unsigned int issue_flags);
 #else
 static inline bool io_dmabuf_may_copy(struct io_kiocb *req,
@@ -163,9 +162,7 @@ static inline bool io_dmabuf_may_copy(struct io_kiocb *req,
 	return false;
 }
 
-static inline int io_dmabuf_send(struct io_kiocb *req, struct socket *sock,
-				 struct io_async_msghdr *kmsg,
-				 unsigned int msg_flags,
+static inline int io_dmabuf_send(struct io_kiocb *req, unsigned int msg_flags,
 				 unsigned int issue_flags)
 {
 	return -EOPNOTSUPP;

@@ -289,19 +289,18 @@ static bool io_dmabuf_copy_helps(const struct sock *sk, int err)
 /**
  * io_dmabuf_send - send what an ITER_DMABUF, or its copy, names
  * @req:	the request
- * @sock:	its socket
- * @kmsg:	its message
  * @msg_flags:	MSG_*
  * @issue_flags: IO_URING_F_*
  *
  * Return: what sendmsg says; or IOU_ISSUE_SKIP_COMPLETE: it is sent from
  * blocking context.
  */
-int io_dmabuf_send(struct io_kiocb *req, struct socket *sock,
-		   struct io_async_msghdr *kmsg, unsigned int msg_flags,
+int io_dmabuf_send(struct io_kiocb *req, unsigned int msg_flags,
 		   unsigned int issue_flags)
 {
+	struct socket *sock = sock_from_file(req->file);
 	struct io_kiocb *notif = io_send_zc_notif(req);
+	struct io_async_msghdr *kmsg = req->async_data;
 	struct iov_iter *iter = &kmsg->msg.msg_iter;
 	int ret = -EOPNOTSUPP;
 	bool copy_ok;
