@@ -32,9 +32,6 @@
 
 /* ---- registration ---- */
 
-/* of its own: its work waits for exporters, which nobody else's shall */
-static struct workqueue_struct *io_dmabuf_wq;
-
 static void io_dmabuf_put(struct io_dmabuf *idb)
 {
 	if (refcount_dec_and_test(&idb->refs))
@@ -51,24 +48,24 @@ static void io_dmabuf_gone(void *priv)
 	io_dmabuf_put(idb);
 }
 
-static void io_dmabuf_free_work(struct work_struct *work)
+static void io_dmabuf_free_work(struct dma_iobuf_work *work)
 {
 	struct io_dmabuf *idb = container_of(work, struct io_dmabuf, free_work);
 
 	if (!iosys_map_is_null(&idb->vmap))
 		dma_buf_vunmap_unlocked(idb->buf->dmabuf, &idb->vmap);
-	if (idb->buf)
-		dma_iobuf_free(idb->buf, io_dmabuf_gone, idb);
-	else
-		io_dmabuf_gone(idb);
+	dma_iobuf_free(idb->buf, io_dmabuf_gone, idb);
 }
 
 /* ->uring_lock may be held, which an exporter must not hold up */
 static void io_dmabuf_free(struct io_dmabuf *idb)
 {
 	io_dmabuf_charges_going(idb);
-	INIT_WORK(&idb->free_work, io_dmabuf_free_work);
-	queue_work(io_dmabuf_wq, &idb->free_work);
+	if (idb->buf)
+		dma_iobuf_queue_work(idb->buf, &idb->free_work,
+				     io_dmabuf_free_work);
+	else
+		io_dmabuf_gone(idb);
 }
 
 /*
@@ -866,10 +863,3 @@ void io_dmabuf_show_fdinfo(struct io_mapped_ubuf *imu, struct seq_file *m)
 		seq_printf(m, "       dmabuf: copied:%lld\n",
 			   atomic64_read(&idb->copied));
 }
-
-static int __init io_dmabuf_init(void)
-{
-	io_dmabuf_wq = alloc_workqueue("io_dmabuf", WQ_UNBOUND, WQ_MAX_ACTIVE);
-	return io_dmabuf_wq ? 0 : -ENOMEM;
-}
-subsys_initcall(io_dmabuf_init);

@@ -47,7 +47,7 @@ struct io_dmabuf {
 	struct io_dmabuf_charge	*table[DMA_IOBUF_MAX_DEVS];
 	unsigned int		nr_tables;
 	struct mutex		targets_lock;	/* adding targets, charges */
-	struct work_struct	free_work;
+	struct dma_iobuf_work	free_work;
 	struct completion	undone;
 	refcount_t		refs;
 	struct mutex		vmap_lock;	/* vmap */

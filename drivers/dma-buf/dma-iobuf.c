@@ -20,8 +20,6 @@
 
 #include "dma-iobuf.h"
 
-static struct workqueue_struct *dma_iobuf_wq;
-
 /* ---- mappings ---- */
 
 static void dma_iobuf_map_free_rcu(struct rcu_head *rcu)
@@ -333,11 +331,19 @@ static int dma_iobuf_att_map(struct dma_iobuf_att *att,
 
 /* ---- attachments ---- */
 
-/*
+/**
+ * dma_iobuf_att_shutdown - end an attachment
+ * @att:	the attachment
+ *
  * No mapping and no attachment is left when this returns, and none comes back.
  * Idempotent. Who is about to attach finds out when it is done, and undoes it.
+ *
+ * For who implements &dma_iobuf_dev_ops.release and has to free what goes with the
+ * attachment before dma_iobuf_att_free(), with which it stops being charged for.
+ *
+ * Context: process context, sleeps, waits for the exporter.
  */
-static void dma_iobuf_att_shutdown(struct dma_iobuf_att *att)
+void dma_iobuf_att_shutdown(struct dma_iobuf_att *att)
 {
 	mutex_lock(&att->lock);
 	WRITE_ONCE(att->dead, true);
@@ -377,6 +383,7 @@ static void dma_iobuf_ended(struct dma_iobuf *buf)
 		return;
 	if (buf->gone)
 		buf->gone(buf->priv);
+	dma_iobuf_user_put(buf->user);
 	dma_buf_put(buf->dmabuf);
 	kvfree(buf);
 }
@@ -409,7 +416,7 @@ static void dma_iobuf_att_release(struct dma_iobuf_att *att)
 		dma_iobuf_att_free(att);
 }
 
-static void dma_iobuf_att_free_work(struct work_struct *work)
+static void dma_iobuf_att_free_work(struct dma_iobuf_work *work)
 {
 	dma_iobuf_att_release(container_of(work, struct dma_iobuf_att,
 					   free_work));
@@ -430,8 +437,8 @@ static void dma_iobuf_att_put(struct dma_iobuf *buf, struct dma_iobuf_att *att,
 	if (wait) {
 		dma_iobuf_att_release(att);
 	} else {
-		INIT_WORK(&att->free_work, dma_iobuf_att_free_work);
-		queue_work(dma_iobuf_wq, &att->free_work);
+		dma_iobuf_queue_work(buf, &att->free_work,
+				     dma_iobuf_att_free_work);
 	}
 }
 
@@ -1243,6 +1250,11 @@ struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 	buf = kvzalloc_flex(*buf, win, nr_win, GFP_KERNEL_ACCOUNT);
 	if (!buf)
 		return ERR_PTR(-ENOMEM);
+	buf->user = dma_iobuf_user_get();
+	if (!buf->user) {
+		kvfree(buf);
+		return ERR_PTR(-ENOMEM);
+	}
 	refcount_set(&buf->left, 1);
 	mutex_init(&buf->lock);
 	get_dma_buf(dmabuf);
@@ -1387,11 +1399,3 @@ void dma_iobuf_get_info(struct dma_iobuf *buf, unsigned int idx,
 	guard(mutex)(&buf->lock);
 	dma_iobuf_att_info(dma_iobuf_entry(buf, idx), info);
 }
-
-static int __init dma_iobuf_init(void)
-{
-	dma_iobuf_wq = alloc_workqueue("dma_iobuf",
-				       WQ_MEM_RECLAIM | WQ_UNBOUND, 0);
-	return dma_iobuf_wq ? 0 : -ENOMEM;
-}
-subsys_initcall(dma_iobuf_init);

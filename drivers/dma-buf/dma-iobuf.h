@@ -73,6 +73,10 @@ int dma_iobuf_view_kind(struct dma_iobuf_view *view, dma_addr_t addr);
 int dma_iobuf_mapping_kind(struct device *dev, struct sg_table *sgt, bool all,
 			   bool *untranslated);
 
+/* dma-iobuf-work.c: who waits for exporters when nobody can */
+struct dma_iobuf_user *dma_iobuf_user_get(void);
+void dma_iobuf_user_put(struct dma_iobuf_user *user);
+
 /* dma-iobuf-remap.c: addresses that the exporter has not mapped */
 struct dma_iobuf_remap *dma_iobuf_remap(struct device *dev,
 					struct sg_table *sgt,

@@ -45,6 +45,23 @@ struct dma_iobuf_att;
 struct dma_iobuf_dev;
 struct dma_iobuf_map;
 struct dma_iobuf_remap;
+struct dma_iobuf_user;
+
+/**
+ * struct dma_iobuf_work - something that has to wait for an exporter
+ * @work:	runs it
+ * @node:	among those that the user has too many of
+ * @func:	what it is
+ * @user:	whom it is done for
+ *
+ * See dma_iobuf_queue_work().
+ */
+struct dma_iobuf_work {
+	struct work_struct	work;
+	struct list_head	node;
+	void			(*func)(struct dma_iobuf_work *work);
+	struct dma_iobuf_user	*user;
+};
 
 /**
  * struct dma_iobuf_dev_ops - for devices whose mappings cannot be waited for
@@ -240,7 +257,7 @@ struct dma_iobuf_att {
 	struct list_head	dev_node;
 	void			*priv;
 	size_t			priv_bytes;
-	struct work_struct	free_work;
+	struct dma_iobuf_work	free_work;
 	struct rcu_head		rcu;
 };
 
@@ -265,6 +282,7 @@ struct dma_iobuf_win {
  * @dmabuf:	the memory, with a reference
  * @dir:	what devices may do with the memory
  * @flags:	DMA_IOBUF_*
+ * @user:	who has created it
  * @left:	what has to end before it is gone: itself, and attachments
  * @gone:	called then
  * @priv:	for @gone
@@ -282,6 +300,7 @@ struct dma_iobuf {
 	struct dma_buf		*dmabuf;
 	enum dma_data_direction	dir;
 	unsigned int		flags;
+	struct dma_iobuf_user	*user;
 	refcount_t		left;
 	void			(*gone)(void *priv);
 	void			*priv;
@@ -344,7 +363,10 @@ struct dma_iobuf_dev *dma_iobuf_dev_create(struct device *dev);
 void dma_iobuf_dev_put(struct dma_iobuf_dev *idev);
 void dma_iobuf_dev_shutdown(struct dma_iobuf_dev *idev);
 void dma_iobuf_dev_retire(struct dma_iobuf_dev *idev);
+void dma_iobuf_att_shutdown(struct dma_iobuf_att *att);
 void dma_iobuf_att_free(struct dma_iobuf_att *att);
+void dma_iobuf_queue_work(struct dma_iobuf *buf, struct dma_iobuf_work *work,
+			  void (*func)(struct dma_iobuf_work *work));
 
 int dma_iobuf_targets_add(struct dma_iobuf_targets *set,
 			  struct dma_iobuf_dev *idev);

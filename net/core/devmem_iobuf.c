@@ -69,6 +69,7 @@ struct net_iobuf_dev {
  * @binding:	for the frags; @binding.dev is NULL once the memory is not mapped
  * @owner:	the area of all of @niov
  * @att:	the attachment
+ * @free_work:	ends it when the last frag is gone
  * @granule:	bytes that a net_iov stands for; 0: that differs, see @end
  * @shift:	log2 of @granule
  * @max_seg:	bytes that a descriptor of the device can name, and a frag has
@@ -81,6 +82,7 @@ struct net_iobuf {
 	struct net_devmem_dmabuf_binding binding;
 	struct dmabuf_genpool_chunk_owner owner;
 	struct dma_iobuf_att	*att;
+	struct dma_iobuf_work	free_work;
 	u64			granule;
 	unsigned int		max_seg;
 	unsigned int		shift;
@@ -98,20 +100,21 @@ struct net_iobuf {
 
 static LIST_HEAD(net_iobuf_devs);
 static DEFINE_MUTEX(net_iobuf_lock);	/* net_iobuf_devs */
-/* of its own: its work waits for exporters, which nobody else's shall */
+/* of its own: its work waits for the exporters of a device that is unregistered */
 static struct workqueue_struct *net_iobuf_wq;
 
 /* ---- attachments ---- */
 
-static void net_iobuf_free_work(struct work_struct *work)
+static void net_iobuf_free_work(struct dma_iobuf_work *work)
 {
-	struct net_iobuf *nb = container_of(work, struct net_iobuf,
-					    binding.unbind_w);
+	struct net_iobuf *nb = container_of(work, struct net_iobuf, free_work);
 	struct dma_iobuf_att *att = nb->att;
 
-	dma_iobuf_att_free(att);
+	/* nobody asks for @att->priv afterwards */
+	dma_iobuf_att_shutdown(att);
 	percpu_ref_exit(&nb->binding.ref);
 	kvfree(nb);
+	dma_iobuf_att_free(att);
 }
 
 /* the last frag is gone; may be softirq context */
@@ -119,9 +122,8 @@ static void net_iobuf_release_ref(struct percpu_ref *ref)
 {
 	struct net_iobuf *nb = container_of(ref, struct net_iobuf, binding.ref);
 
-	INIT_WORK(&nb->binding.unbind_w, net_iobuf_free_work);
 	/* waits for the exporter */
-	queue_work(net_iobuf_wq, &nb->binding.unbind_w);
+	dma_iobuf_queue_work(nb->att->last, &nb->free_work, net_iobuf_free_work);
 }
 
 /*
