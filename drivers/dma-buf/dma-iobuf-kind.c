@@ -162,18 +162,6 @@ static bool dma_iobuf_needs_sync(struct device *dev, dma_addr_t addr)
 	return dma_need_sync(dev, addr);
 }
 
-/* two pieces of a mapping together */
-static enum dma_iobuf_kind dma_iobuf_kind_add(enum dma_iobuf_kind a,
-					      enum dma_iobuf_kind b)
-{
-	if (a == DMA_IOBUF_KIND_NONE || a == b)
-		return b;
-	if (a == DMA_IOBUF_KIND_SYSTEM || b == DMA_IOBUF_KIND_SYSTEM ||
-	    a == DMA_IOBUF_KIND_MIXED)
-		return DMA_IOBUF_KIND_MIXED;
-	return DMA_IOBUF_KIND_P2P_HOST;
-}
-
 /**
  * dma_iobuf_mapping_kind - classify a mapping
  * @dev:	device it was made for

@@ -500,6 +500,45 @@ static void window_roundtrip(struct kunit *test)
 				bv.bv_dma_win >> 62 & 1);
 }
 
+/* What is said of the whole mapping holds for each piece of it, in any order */
+static void kinds_of_pieces(struct kunit *test)
+{
+	const enum dma_iobuf_kind ram = DMA_IOBUF_KIND_SYSTEM;
+	const enum dma_iobuf_kind bus = DMA_IOBUF_KIND_P2P_BUS;
+	const enum dma_iobuf_kind host = DMA_IOBUF_KIND_P2P_HOST;
+	const enum dma_iobuf_kind mixed = DMA_IOBUF_KIND_MIXED;
+	const struct {
+		enum dma_iobuf_kind piece[3], all;
+	} cases[] = {
+		{ { ram, ram, ram }, ram },
+		{ { bus, bus, bus }, bus },
+		{ { host, host, host }, host },
+		/* a part of it takes the long way */
+		{ { bus, bus, host }, host },
+		/* REQUIRE_P2P is not met by a part */
+		{ { ram, ram, bus }, mixed },
+		{ { ram, bus, bus }, mixed },
+		{ { ram, ram, host }, mixed },
+		{ { ram, host, host }, mixed },
+		{ { ram, bus, host }, mixed },
+	};
+	unsigned int i, j, first;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		/* each rotation, forwards and backwards */
+		for (first = 0; first < 6; first++) {
+			enum dma_iobuf_kind kind = DMA_IOBUF_KIND_NONE;
+
+			for (j = 0; j < 3; j++)
+				kind = dma_iobuf_kind_add(kind,
+					cases[i].piece[(first + (first < 3 ? j :
+								 3 - j)) % 3]);
+			KUNIT_EXPECT_EQ_MSG(test, kind, cases[i].all,
+					    "case %u, order %u", i, first);
+		}
+	}
+}
+
 static struct kunit_case dma_iobuf_cases[] = {
 	KUNIT_CASE(granule_contiguous),
 	KUNIT_CASE(granule_chopped_at_4g),
@@ -513,6 +552,7 @@ static struct kunit_case dma_iobuf_cases[] = {
 	KUNIT_CASE(pieces_of_mixed_orders),
 	KUNIT_CASE(pieces_on_the_border),
 	KUNIT_CASE(window_roundtrip),
+	KUNIT_CASE(kinds_of_pieces),
 	{}
 };
 

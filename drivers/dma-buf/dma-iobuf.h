@@ -66,6 +66,18 @@ struct dma_iobuf_view {
 /* dma_iobuf_view_kind(): beside enum dma_iobuf_kind */
 #define DMA_IOBUF_UNTRANSLATED	0x100
 
+/* two pieces of a mapping together */
+static inline enum dma_iobuf_kind dma_iobuf_kind_add(enum dma_iobuf_kind a,
+						     enum dma_iobuf_kind b)
+{
+	if (a == DMA_IOBUF_KIND_NONE || a == b)
+		return b;
+	if (a == DMA_IOBUF_KIND_SYSTEM || b == DMA_IOBUF_KIND_SYSTEM ||
+	    a == DMA_IOBUF_KIND_MIXED)
+		return DMA_IOBUF_KIND_MIXED;
+	return DMA_IOBUF_KIND_P2P_HOST;
+}
+
 void dma_iobuf_view_init(struct dma_iobuf_view *view, struct device *dev);
 const struct dma_iobuf_bar *dma_iobuf_view_bar(struct dma_iobuf_view *view,
 					       dma_addr_t addr);
