@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Files whose data the CPU reads or writes on its way: encrypted ones, those with
+ * verity, and DAX, which has no block layer below it. They are no targets. Nor are
+ * they read or written by a slot that another file of the same disk is a target of.
+ */
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <linux/fs.h>
+#include <linux/fscrypt.h>
+#include <linux/fsverity.h>
+
+#include "common.h"
+
+#define SIZE	(64 * KiB)
+#define LEN	4096
+#define SEED	4200
+
+FIXTURE(files) {
+	struct rig rig;
+	char dir[96], path[128];
+	bool mounted;
+	int fd;
+};
+
+FIXTURE_SETUP(files)
+{
+	self->fd = -1;
+	RIG_UP(&self->rig, "LAB_NVME_FS", MEM_UDMABUF, SIZE, 0);
+	snprintf(self->dir, sizeof(self->dir), "%s/files", NEED_ENV("LAB_EXT4"));
+	snprintf(self->path, sizeof(self->path), "%s/file", self->dir);
+	ASSERT_EQ(0, mkdir(self->dir, 0700));
+	/* a slot of the disk that the file system is on */
+	ASSERT_EQ(0, reg_dmabuf(&self->rig.ring, 0, self->rig.mem.fd,
+				self->rig.disk));
+}
+
+FIXTURE_TEARDOWN(files)
+{
+	if (self->fd >= 0)
+		close(self->fd);
+	unlink(self->path);
+	/* <sys/mount.h> and <linux/fs.h> do not go together */
+	if (self->mounted)
+		EXPECT_EQ(0, syscall(SYS_umount2, self->dir, 0));
+	EXPECT_EQ(0, rmdir(self->dir));
+	rig_down(&self->rig);
+}
+
+/* A file with the pattern, as an ordinary program writes it */
+static int file_make(const char *path)
+{
+	char *buf = malloc(SIZE);
+	int fd, ret = 0;
+
+	pattern_fill(buf, 0, SIZE, SEED);
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0 || write(fd, buf, SIZE) != SIZE || fsync(fd))
+		ret = -errno;
+	free(buf);
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+static long long file_compare(const char *path)
+{
+	char *buf = malloc(SIZE);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	long long bad = -EIO;
+
+	if (read(fd, buf, SIZE) == SIZE)
+		bad = pattern_check(buf, 0, SIZE, SEED);
+	close(fd);
+	free(buf);
+	return bad;
+}
+
+/* The errno of a registration; of reads, and of writes unless that is 0 */
+static void refused(struct __test_metadata *_metadata, FIXTURE_DATA(files) *self,
+		    int flags, int err, int write_err)
+{
+	struct io_uring_regbuf_desc d;
+	struct io_uring_regbuf_reason why;
+	struct rig *rig = &self->rig;
+	int part;
+
+	self->fd = open(self->path, flags | O_DIRECT | O_CLOEXEC);
+	ASSERT_GE(self->fd, 0);
+	ASSERT_EQ(0, mem_poison(&rig->mem, 0, SIZE, POISON));
+	d = desc_dmabuf(rig->mem.fd, self->fd);
+	EXPECT_EQ(-EOPNOTSUPP, reg_why(&rig->ring, 1, &d, &why));
+	EXPECT_EQ(IO_REGBUF_STAGE_TARGET, why.stage);
+	EXPECT_EQ(0, why.target);
+
+	EXPECT_EQ(err, uring_read(&rig->ring, self->fd, 0, 0, LEN, 0));
+	EXPECT_EQ(err, uring_read(&rig->ring, self->fd, SIZE - LEN, LEN, LEN, 0));
+	if (write_err) {
+		EXPECT_EQ(write_err, uring_write(&rig->ring, self->fd, 0, 0, LEN, 0));
+		EXPECT_EQ(write_err, uring_write(&rig->ring, self->fd, SIZE, 0,
+						 LEN, 0));
+	}
+	EXPECT_EQ(SIZE, lseek(self->fd, 0, SEEK_END));
+	EXPECT_EQ(NO_MISMATCH, mem_check_poison(&rig->mem, 0, SIZE, POISON));
+	EXPECT_EQ(NO_MISMATCH, file_compare(self->path));
+	/* the slot is as good as before */
+	part = NEED_PART(3);
+	EXPECT_EQ(0, rig_works(rig, part, 0));
+	close(part);
+}
+
+static int encrypt_dir(const char *dir)
+{
+	struct {
+		struct fscrypt_add_key_arg arg;
+		char raw[64];
+	} key = {
+		.arg.key_spec.type = FSCRYPT_KEY_SPEC_TYPE_IDENTIFIER,
+		.arg.raw_size = sizeof(key.raw),
+	};
+	struct fscrypt_policy_v2 policy = {
+		.version = FSCRYPT_POLICY_V2,
+		.contents_encryption_mode = FSCRYPT_MODE_AES_256_XTS,
+		.filenames_encryption_mode = FSCRYPT_MODE_AES_256_CTS,
+	};
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int ret = 0;
+
+	pattern_fill(key.raw, 0, sizeof(key.raw), SEED + 1);
+	if (fd < 0 || ioctl(fd, FS_IOC_ADD_ENCRYPTION_KEY, &key))
+		ret = -errno;
+	memcpy(policy.master_key_identifier, key.arg.key_spec.u.identifier,
+	       sizeof(policy.master_key_identifier));
+	if (!ret && ioctl(fd, FS_IOC_SET_ENCRYPTION_POLICY, &policy))
+		ret = -errno;
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+TEST_F(files, encrypted)
+{
+	ASSERT_EQ(0, encrypt_dir(self->dir));
+	ASSERT_EQ(0, file_make(self->path));
+	refused(_metadata, self, O_RDWR, -EOPNOTSUPP, -EOPNOTSUPP);
+}
+
+static int verity_enable(const char *path)
+{
+	struct fsverity_enable_arg arg = {
+		.version = 1,
+		.hash_algorithm = FS_VERITY_HASH_ALG_SHA256,
+		.block_size = 4096,
+	};
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int ret = 0;
+
+	if (fd < 0 || ioctl(fd, FS_IOC_ENABLE_VERITY, &arg))
+		ret = -errno;
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+/* Nobody can write to it */
+TEST_F(files, verity)
+{
+	ASSERT_EQ(0, file_make(self->path));
+	ASSERT_EQ(0, verity_enable(self->path));
+	/* ext4 reads it by the page cache */
+	refused(_metadata, self, O_RDONLY, -EFAULT, 0);
+}
+
+TEST_F(files, dax)
+{
+	const char *pmem = NEED_ENV("LAB_PMEM");
+	char cmd[160];
+
+	snprintf(cmd, sizeof(cmd), "mkfs.ext4 -q -F -b 4096 -O ^has_journal %s >&2",
+		 pmem);
+	ASSERT_EQ(0, system(cmd));
+	ASSERT_EQ(0, syscall(SYS_mount, pmem, self->dir, "ext4", 0, "dax=always"));
+	self->mounted = true;
+	ASSERT_EQ(0, file_make(self->path));
+	/* no disk of the slot's: what anything else but a target gives */
+	refused(_metadata, self, O_RDWR, -EBADF, -EBADF);
+}
+
+TEST_HARNESS_MAIN
