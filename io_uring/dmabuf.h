@@ -9,7 +9,6 @@
 #include <linux/mutex.h>
 #include <linux/workqueue.h>
 
-struct io_async_msghdr;
 struct io_dmabuf_charge;
 struct io_dmabuf_user;
 struct io_mapped_ubuf;
@@ -18,7 +17,6 @@ struct io_uring_query_regbuf_map;
 struct io_uring_regbuf_desc;
 struct io_uring_regbuf_reason;
 struct seq_file;
-struct socket;
 struct user_struct;
 
 /**

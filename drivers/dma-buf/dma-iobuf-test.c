@@ -528,11 +528,11 @@ static void kinds_of_pieces(struct kunit *test)
 		/* each rotation, forwards and backwards */
 		for (first = 0; first < 6; first++) {
 			enum dma_iobuf_kind kind = DMA_IOBUF_KIND_NONE;
+			unsigned int step = first < 3 ? 1 : 2;
 
 			for (j = 0; j < 3; j++)
 				kind = dma_iobuf_kind_add(kind,
-					cases[i].piece[(first + (first < 3 ? j :
-								 3 - j)) % 3]);
+					cases[i].piece[(first + j * step) % 3]);
 			KUNIT_EXPECT_EQ_MSG(test, kind, cases[i].all,
 					    "case %u, order %u", i, first);
 		}

@@ -5,7 +5,7 @@
  * A worker that waits for an exporter does so for as long as the exporter likes,
  * and there are only so many workers. So a user has at most
  * DMA_IOBUF_USER_WORKERS of them: what there is more to do for the same user waits
- * until one of these is done, and nobody else does.
+ * until one of these is done. Nobody else does.
  */
 #include <linux/cred.h>
 #include <linux/dma-iobuf.h>
@@ -14,6 +14,7 @@
 #include <linux/slab.h>
 #include <linux/spinlock.h>
 #include <linux/uidgid.h>
+#include <linux/user_namespace.h>
 #include <linux/workqueue.h>
 
 #include "dma-iobuf.h"
@@ -40,11 +41,26 @@ static DEFINE_HASHTABLE(dma_iobuf_users, 6);
 static DEFINE_SPINLOCK(dma_iobuf_users_lock);	/* all of the above */
 static struct workqueue_struct *dma_iobuf_wq;
 
+/*
+ * Whoever has made a user namespace may have many uids in it. Root, who makes them
+ * for others, is not meant.
+ */
+static kuid_t dma_iobuf_current_user(void)
+{
+	const struct user_namespace *ns;
+	kuid_t uid = current_uid();
+
+	for (ns = current_user_ns(); ns->parent; ns = ns->parent)
+		if (!uid_eq(ns->owner, GLOBAL_ROOT_UID))
+			uid = ns->owner;
+	return uid;
+}
+
 /* the caller's, with a reference */
 struct dma_iobuf_user *dma_iobuf_user_get(void)
 {
 	struct dma_iobuf_user *new = kzalloc_obj(*new, GFP_KERNEL_ACCOUNT);
-	kuid_t uid = current_uid();
+	kuid_t uid = dma_iobuf_current_user();
 	struct dma_iobuf_user *user;
 	unsigned long flags;
 
@@ -139,8 +155,8 @@ void dma_iobuf_queue_work(struct dma_iobuf *buf, struct dma_iobuf_work *work,
 
 static int __init dma_iobuf_work_init(void)
 {
-	dma_iobuf_wq = alloc_workqueue("dma_iobuf", WQ_MEM_RECLAIM | WQ_UNBOUND,
-				       WQ_MAX_ACTIVE);
+	/* not WQ_MEM_RECLAIM: exporters may wait for work that is not */
+	dma_iobuf_wq = alloc_workqueue("dma_iobuf", WQ_UNBOUND, WQ_MAX_ACTIVE);
 	return dma_iobuf_wq ? 0 : -ENOMEM;
 }
 subsys_initcall(dma_iobuf_work_init);

@@ -22,25 +22,21 @@ FIXTURE(files) {
 	struct rig rig;
 	char dir[96], path[128];
 	bool mounted;
-	int fd;
 };
 
 FIXTURE_SETUP(files)
 {
-	self->fd = -1;
 	RIG_UP(&self->rig, "LAB_NVME_FS", MEM_UDMABUF, SIZE, 0);
 	snprintf(self->dir, sizeof(self->dir), "%s/files", NEED_ENV("LAB_EXT4"));
 	snprintf(self->path, sizeof(self->path), "%s/file", self->dir);
-	ASSERT_EQ(0, mkdir(self->dir, 0700));
 	/* a slot of the disk that the file system is on */
 	ASSERT_EQ(0, reg_dmabuf(&self->rig.ring, 0, self->rig.mem.fd,
 				self->rig.disk));
+	ASSERT_EQ(0, mkdir(self->dir, 0700));
 }
 
 FIXTURE_TEARDOWN(files)
 {
-	if (self->fd >= 0)
-		close(self->fd);
 	unlink(self->path);
 	/* <sys/mount.h> and <linux/fs.h> do not go together */
 	if (self->mounted)
@@ -79,36 +75,34 @@ static long long file_compare(const char *path)
 }
 
 /* The errno of a registration; of reads, and of writes unless that is 0 */
-static void refused(struct __test_metadata *_metadata, FIXTURE_DATA(files) *self,
-		    int flags, int err, int write_err)
+static void refused(struct __test_metadata *_metadata, struct rig *rig,
+		    const char *path, int flags, int err, int write_err)
 {
 	struct io_uring_regbuf_desc d;
 	struct io_uring_regbuf_reason why;
-	struct rig *rig = &self->rig;
-	int part;
+	int fd, part = NEED_PART(3);
 
-	self->fd = open(self->path, flags | O_DIRECT | O_CLOEXEC);
-	ASSERT_GE(self->fd, 0);
+	fd = open(path, flags | O_DIRECT | O_CLOEXEC);
+	ASSERT_GE(fd, 0);
 	ASSERT_EQ(0, mem_poison(&rig->mem, 0, SIZE, POISON));
-	d = desc_dmabuf(rig->mem.fd, self->fd);
+	d = desc_dmabuf(rig->mem.fd, fd);
 	EXPECT_EQ(-EOPNOTSUPP, reg_why(&rig->ring, 1, &d, &why));
 	EXPECT_EQ(IO_REGBUF_STAGE_TARGET, why.stage);
 	EXPECT_EQ(0, why.target);
 
-	EXPECT_EQ(err, uring_read(&rig->ring, self->fd, 0, 0, LEN, 0));
-	EXPECT_EQ(err, uring_read(&rig->ring, self->fd, SIZE - LEN, LEN, LEN, 0));
+	EXPECT_EQ(err, uring_read(&rig->ring, fd, 0, 0, LEN, 0));
+	EXPECT_EQ(err, uring_read(&rig->ring, fd, SIZE - LEN, LEN, LEN, 0));
 	if (write_err) {
-		EXPECT_EQ(write_err, uring_write(&rig->ring, self->fd, 0, 0, LEN, 0));
-		EXPECT_EQ(write_err, uring_write(&rig->ring, self->fd, SIZE, 0,
-						 LEN, 0));
+		EXPECT_EQ(write_err, uring_write(&rig->ring, fd, 0, 0, LEN, 0));
+		EXPECT_EQ(write_err, uring_write(&rig->ring, fd, SIZE, 0, LEN, 0));
 	}
-	EXPECT_EQ(SIZE, lseek(self->fd, 0, SEEK_END));
+	EXPECT_EQ(SIZE, lseek(fd, 0, SEEK_END));
 	EXPECT_EQ(NO_MISMATCH, mem_check_poison(&rig->mem, 0, SIZE, POISON));
-	EXPECT_EQ(NO_MISMATCH, file_compare(self->path));
+	EXPECT_EQ(NO_MISMATCH, file_compare(path));
 	/* the slot is as good as before */
-	part = NEED_PART(3);
 	EXPECT_EQ(0, rig_works(rig, part, 0));
 	close(part);
+	close(fd);
 }
 
 static int encrypt_dir(const char *dir)
@@ -144,7 +138,7 @@ TEST_F(files, encrypted)
 {
 	ASSERT_EQ(0, encrypt_dir(self->dir));
 	ASSERT_EQ(0, file_make(self->path));
-	refused(_metadata, self, O_RDWR, -EOPNOTSUPP, -EOPNOTSUPP);
+	refused(_metadata, &self->rig, self->path, O_RDWR, -EOPNOTSUPP, -EOPNOTSUPP);
 }
 
 static int verity_enable(const char *path)
@@ -170,12 +164,17 @@ TEST_F(files, verity)
 	ASSERT_EQ(0, file_make(self->path));
 	ASSERT_EQ(0, verity_enable(self->path));
 	/* ext4 reads it by the page cache */
-	refused(_metadata, self, O_RDONLY, -EFAULT, 0);
+	refused(_metadata, &self->rig, self->path, O_RDONLY, -EFAULT, 0);
 }
 
+/*
+ * No pmem is a target, whatever its files are: it is the slot of another disk that
+ * must not be led to memory.
+ */
 TEST_F(files, dax)
 {
 	const char *pmem = NEED_ENV("LAB_PMEM");
+	struct statx st;
 	char cmd[160];
 
 	snprintf(cmd, sizeof(cmd), "mkfs.ext4 -q -F -b 4096 -O ^has_journal %s >&2",
@@ -184,8 +183,10 @@ TEST_F(files, dax)
 	ASSERT_EQ(0, syscall(SYS_mount, pmem, self->dir, "ext4", 0, "dax=always"));
 	self->mounted = true;
 	ASSERT_EQ(0, file_make(self->path));
+	ASSERT_EQ(0, statx(AT_FDCWD, self->path, 0, STATX_BASIC_STATS, &st));
+	ASSERT_TRUE(st.stx_attributes & STATX_ATTR_DAX);
 	/* no disk of the slot's: what anything else but a target gives */
-	refused(_metadata, self, O_RDWR, -EBADF, -EBADF);
+	refused(_metadata, &self->rig, self->path, O_RDWR, -EBADF, -EBADF);
 }
 
 TEST_HARNESS_MAIN
