@@ -194,6 +194,64 @@ static void sgvec_frag_list(struct kunit *test)
 	kfree_skb(skb);
 }
 
+/* skb_segment() */
+
+static int segments(struct sk_buff *skb, netdev_features_t features)
+{
+	struct sk_buff *segs, *seg;
+	int nr = 0;
+
+	skb_reset_mac_header(skb);
+	__skb_pull(skb, HEAD_LEN);
+	skb->protocol = htons(ETH_P_IP);
+	skb_shinfo(skb)->gso_size = FRAG_LEN;
+	skb_shinfo(skb)->gso_type = SKB_GSO_TCPV4;
+	skb_shinfo(skb)->gso_segs = skb_shinfo(skb)->nr_frags;
+	segs = skb_segment(skb, features);
+	kfree_skb(skb);
+	if (IS_ERR(segs))
+		return PTR_ERR(segs);
+	for (seg = segs; seg; seg = seg->next)
+		nr++;
+	kfree_skb_list(segs);
+	return nr;
+}
+
+static void segment_page(struct kunit *test)
+{
+	struct sk_buff *skb = skb_new(test);
+
+	skb_add_page(test, skb);
+	skb_add_page(test, skb);
+	KUNIT_EXPECT_EQ(test, 2, segments(skb, 0));
+}
+
+/* A copy would be of zeroes, with the checksum of zeroes */
+static void segment_net_iov(struct kunit *test)
+{
+	static const struct {
+		netdev_features_t features;
+		int segments;
+	} cases[] = {
+		{ NETIF_F_SG | NETIF_F_HW_CSUM, 2 },
+		{ NETIF_F_SG, -EFAULT },
+		{ NETIF_F_HW_CSUM, -EFAULT },
+		{ 0, -EFAULT },
+	};
+	struct netmem_test *t = test->priv;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct sk_buff *skb = skb_new(test);
+
+		skb_add_iov(skb, t->own);
+		skb_add_iov(skb, t->own);
+		KUNIT_EXPECT_EQ_MSG(test, cases[i].segments,
+				    segments(skb, cases[i].features),
+				    "case %u", i);
+	}
+}
+
 /* validate_xmit_unreadable_skb() */
 
 static bool may_xmit(struct sk_buff *skb, struct net_device *dev)
@@ -445,6 +503,8 @@ static struct kunit_case netmem_cases[] = {
 	KUNIT_CASE(sgvec_page),
 	KUNIT_CASE(sgvec_net_iov),
 	KUNIT_CASE(sgvec_frag_list),
+	KUNIT_CASE(segment_page),
+	KUNIT_CASE(segment_net_iov),
 	KUNIT_CASE(xmit_own),
 	KUNIT_CASE(xmit_other),
 	KUNIT_CASE(xmit_own_then_other),
