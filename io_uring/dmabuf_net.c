@@ -79,14 +79,14 @@ static int io_dmabuf_exporter_error(int err)
 /* not at registration: it may make the exporter move the memory */
 static int io_dmabuf_vmap(struct io_dmabuf *idb)
 {
-	int ret = 0;
+	int ret = mutex_lock_killable(&idb->vmap_lock);
 
-	mutex_lock(&idb->vmap_lock);
+	if (ret)
+		return ret;
 	if (iosys_map_is_null(&idb->vmap)) {
 		ret = -EOPNOTSUPP;
 		if (idb->buf->dmabuf->ops->vmap)
-			ret = dma_buf_vmap_unlocked(idb->buf->dmabuf,
-						    &idb->vmap);
+			ret = dma_iobuf_vmap(idb->buf, &idb->vmap);
 		if (ret)
 			iosys_map_clear(&idb->vmap);
 	}
@@ -316,6 +316,8 @@ int io_dmabuf_send(struct io_kiocb *req, unsigned int msg_flags,
 
 	copy_ok = io_notif_dmabuf(notif)->flags & IO_REGBUF_DMABUF_COPY_OK;
 	if (iov_iter_is_dmabuf(iter)) {
+		/* compat control messages are longer once they are parsed */
+		size_t controllen = kmsg->msg.msg_controllen;
 		struct iov_iter all = *iter;
 		/* an error would drop what a corked datagram has so far */
 		bool corked = copy_ok && sk_is_udp(sock->sk) &&
@@ -327,6 +329,7 @@ int io_dmabuf_send(struct io_kiocb *req, unsigned int msg_flags,
 			return ret;
 		/* a datagram may have taken some */
 		*iter = all;
+		kmsg->msg.msg_controllen = controllen;
 	}
 	return io_dmabuf_send_copy(req, sock, kmsg, msg_flags, issue_flags);
 }

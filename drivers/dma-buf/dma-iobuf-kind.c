@@ -198,6 +198,9 @@ int dma_iobuf_mapping_kind(struct device *dev, struct sg_table *sgt, bool all,
 		/* a page of the IOMMU is not in two places */
 		unsigned int n = sg_dma_len(sg) <= DMA_IOBUF_PAGE_SIZE;
 
+		/* nothing is there */
+		if (!sg_dma_len(sg))
+			continue;
 		for (; n < ARRAY_SIZE(ends); n++) {
 			int ret;
 

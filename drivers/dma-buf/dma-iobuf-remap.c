@@ -56,6 +56,9 @@ static int dma_iobuf_run_next(struct dma_iobuf_view *view,
 
 	run->addr = sg_dma_address(sg);
 	run->len = sg_dma_len(sg);
+	run->untranslated = false;
+	if (!run->len)
+		return n;
 	kind = dma_iobuf_view_kind(view, run->addr);
 	if (kind < 0)
 		return kind;

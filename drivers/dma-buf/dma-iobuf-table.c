@@ -54,6 +54,9 @@ static int dma_iobuf_table_scan(struct sg_table *sgt, u64 size, u64 *runs)
 		dma_addr_t addr = sg_dma_address(sg);
 		u64 len = sg_dma_len(sg);
 
+		/* some exporters count entries that they have left empty */
+		if (!len)
+			continue;
 		if ((addr | len) & (DMA_IOBUF_PAGE_SIZE - 1))
 			return -EINVAL;
 		if (off && addr != end) {
@@ -101,6 +104,8 @@ static void dma_iobuf_fill_runs(struct dma_iobuf_map *map, struct sg_table *sgt,
 	u64 off = 0;
 
 	for_each_sgtable_dma_sg(sgt, sg, i) {
+		if (!sg_dma_len(sg))
+			continue;
 		if (!off || sg_dma_address(sg) != next)
 			map->addr[nr++] = sg_dma_address(sg);
 		next = sg_dma_address(sg) + sg_dma_len(sg);

@@ -292,6 +292,31 @@ static void table_refused(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 11, build(test, sgt, SZ_2K)->shift);
 }
 
+/* They are nowhere, whatever address they have */
+static void empty_entries(struct kunit *test)
+{
+	static const struct run full[] = {
+		{ SZ_4G, SZ_4K }, { SZ_1G, SZ_4M - SZ_4K }, { SZ_2G, SZ_4M },
+	};
+	static const struct run some_empty[] = {
+		{ 0x1234, 0 }, { 0, 0 }, { SZ_4G, SZ_4K }, { SZ_4G, 0 },
+		{ SZ_1G, SZ_4M - SZ_4K }, { SZ_2G, SZ_4M }, { SZ_4K, 0 },
+	};
+	struct sg_table *sgt = runs_to_sgt(test, full, ARRAY_SIZE(full));
+	struct sg_table *empty = runs_to_sgt(test, some_empty,
+					     ARRAY_SIZE(some_empty));
+	struct dma_iobuf_map *map = build(test, empty, SZ_8M);
+
+	KUNIT_EXPECT_EQ(test, map->granule, 0);
+	KUNIT_EXPECT_EQ(test, map->nr, ARRAY_SIZE(full));
+	check_cost(test, map, sgt, SZ_8M);
+	check_all(test, map, sgt, SZ_8M, SZ_4K);
+	/* likewise with granules */
+	map = build(test, empty, SZ_8K);
+	check_all(test, map, sgt, SZ_8K, SZ_4K);
+	KUNIT_EXPECT_EQ(test, -EINVAL, refusal(test, some_empty, SZ_4K));
+}
+
 static void table_random(struct kunit *test)
 {
 	unsigned int round, by_run = 0;
@@ -544,6 +569,7 @@ static struct kunit_case dma_iobuf_cases[] = {
 	KUNIT_CASE(granule_chopped_at_4g),
 	KUNIT_CASE(granule_sizes),
 	KUNIT_CASE(table_refused),
+	KUNIT_CASE(empty_entries),
 	KUNIT_CASE(table_random),
 	KUNIT_CASE(pieces_of_4g_less_a_page),
 	KUNIT_CASE(pieces_of_2g),

@@ -188,7 +188,8 @@ static struct dma_iobuf_map *dma_iobuf_map_build(struct dma_iobuf_att *att,
 		ret = PTR_ERR(map);
 		goto err_unmap;
 	}
-	ret = percpu_ref_init(&map->ref, dma_iobuf_map_idle, 0, GFP_KERNEL);
+	ret = percpu_ref_init(&map->ref, dma_iobuf_map_idle, 0,
+			      GFP_KERNEL_ACCOUNT);
 	if (ret)
 		goto err_free;
 	init_completion(&map->idle);
@@ -1398,4 +1399,25 @@ void dma_iobuf_get_info(struct dma_iobuf *buf, unsigned int idx,
 	/* the entry stays, with all that it refers to */
 	guard(mutex)(&buf->lock);
 	dma_iobuf_att_info(dma_iobuf_entry(buf, idx), info);
+}
+
+/**
+ * dma_iobuf_vmap - make the memory visible to the CPU
+ * @buf:	the buffer
+ * @map:	the view, to be given back with dma_buf_vunmap_unlocked()
+ *
+ * Context: process context, sleeps, waits for the exporter. A fatal signal ends the
+ * wait for its reservation lock.
+ * Return: 0; -EINTR: a fatal signal; or the exporter's error.
+ */
+int dma_iobuf_vmap(struct dma_iobuf *buf, struct iosys_map *map)
+{
+	struct dma_resv *resv = buf->dmabuf->resv;
+	int ret = dma_iobuf_resv_lock(resv);
+
+	if (ret)
+		return ret;
+	ret = dma_buf_vmap(buf->dmabuf, map);
+	dma_resv_unlock(resv);
+	return ret;
 }

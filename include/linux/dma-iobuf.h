@@ -25,6 +25,7 @@
 #include <linux/workqueue.h>
 
 struct file;
+struct iosys_map;
 
 /* bv_len and bv_offset are 32 bits: a large buffer is cut into windows */
 #define DMA_IOBUF_WIN_SHIFT	30
@@ -388,6 +389,7 @@ bool dma_iobuf_has_target(struct dma_iobuf *buf,
 			  const struct dma_iobuf_dev *idev);
 void dma_iobuf_get_info(struct dma_iobuf *buf, unsigned int idx,
 			struct dma_iobuf_info *info);
+int dma_iobuf_vmap(struct dma_iobuf *buf, struct iosys_map *map);
 #else
 static inline struct dma_iobuf_dev *dma_iobuf_dev_create(struct device *dev)
 {

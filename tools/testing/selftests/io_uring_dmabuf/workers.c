@@ -266,6 +266,43 @@ TEST_F(workers, many_slots_of_a_slow_exporter)
 	EXPECT_TRUE(dmabuf_refs_become(c->slow.fd, refs));
 }
 
+/* A send that is copied, for which the CPU has to see the memory first */
+static int first_copy(struct crowd *c, int from, int to)
+{
+	struct netrig *n = &c->net;
+	char data = 0;
+	bool copied;
+
+	if (uring_init(&n->ring, 64, 0) || reg_sparse(&n->ring, 1) ||
+	    net_reg(n, 0, c->slow.fd, c->sk[0], IO_REGBUF_DMABUF_COPY_OK))
+		return 1;
+	if (write(to, &data, 1) != 1 || read(from, &data, 1) != 1)
+		return 2;
+	net_send_sync(n, c->sk[0], 0, 0, 1, 0, &copied);
+	return 3;
+}
+
+/* The worker that is to copy waits for the exporter: both are gone at once */
+TEST_F(workers, copying_can_be_killed)
+{
+	struct crowd *c = &self->crowd;
+	double began;
+
+	ASSERT_EQ(0, other_start(&self->other, c, -1, USER, RLIM_INFINITY,
+				 first_copy));
+	ASSERT_EQ(0, other_waits(&self->other));
+	self->holder = bar_hold(&c->slow);
+	ASSERT_GT(self->holder, 0);
+	ASSERT_EQ(0, other_goes_on(&self->other));
+	EXPECT_FALSE(other_has_ended(&self->other, 500));
+	began = lab_now();
+	kill(self->other.pid, SIGKILL);
+	EXPECT_EQ(-EINTR, other_ends(&self->other));
+	EXPECT_LT(lab_now() - began, lab_scale(1, 3));
+	EXPECT_EQ(0, bar_let_go(self->holder));
+	self->holder = 0;
+}
+
 static int file_put(const char *path, pid_t pid, const char *text)
 {
 	char name[64];
