@@ -24,7 +24,6 @@
 #include <linux/net_tstamp.h>
 #include <linux/sockios.h>
 #include <linux/tcp.h>
-#include <linux/udp.h>
 
 #include "common.h"
 #include "netio.h"
@@ -1578,54 +1577,6 @@ TEST_F(unread, offloads_off)
 		ASSERT_EQ(0, net_feature(n, offloads[i], true));
 	}
 	EXPECT_EQ(0, recv_queued(w));
-	CHECK_OVER();
-}
-
-/* To the peer, in packets that are smaller than the device's */
-static int small_route(struct netrig *n, int family, const char *how)
-{
-	return family == AF_INET ?
-		net_ip(n->home, "route %s 10.73.%u.2/32 dev %s mtu 1000\n", how,
-		       n->net, n->dev[NET_CARD]) :
-		net_ip(n->home, "route %s fd73:%u::2/128 dev %s mtu 1300\n", how,
-		       n->net, n->dev[NET_CARD]);
-}
-
-/* Datagrams whose socket wants no checksum any more, and fragments, once they are there */
-static void check_fragments(struct __test_metadata *_metadata, struct way *w,
-			    int family)
-{
-	bool v4 = family == AF_INET;
-	struct netrig *n = &w->net;
-	char c;
-
-	ASSERT_EQ(0, small_route(n, family, "add"));
-	ASSERT_EQ(0, net_udp(n, family, &w->aside));
-	ASSERT_EQ(0, net_set(w->aside.tx, v4 ? IPPROTO_IP : IPPROTO_IPV6,
-			     v4 ? IP_MTU_DISCOVER : IPV6_MTU_DISCOVER,
-			     v4 ? IP_PMTUDISC_INTERFACE : IPV6_PMTUDISC_INTERFACE));
-	ASSERT_EQ(1400, net_send(n, w->aside.tx, 0, secret.pos, 1400, MSG_MORE));
-	ASSERT_EQ(0, net_set(w->aside.tx, v4 ? SOL_SOCKET : IPPROTO_UDP,
-			     v4 ? SO_NO_CHECK : UDP_NO_CHECK6_TX, 1));
-	ASSERT_EQ(0, net_set(w->aside.tx, v4 ? IPPROTO_IP : IPPROTO_IPV6,
-			     v4 ? IP_MTU_DISCOVER : IPV6_MTU_DISCOVER,
-			     v4 ? IP_PMTUDISC_DONT : IPV6_PMTUDISC_DONT));
-	/* off it goes */
-	net_set(w->aside.tx, IPPROTO_UDP, UDP_CORK, 0);
-	EXPECT_EQ(0, net_idle(n));
-	EXPECT_EQ(0, net_mark(&w->plain));
-	EXPECT_EQ(-1, recv(w->aside.rx, &c, 1, MSG_DONTWAIT));
-	EXPECT_EQ(EAGAIN, errno);
-	net_close(&w->aside);
-	ASSERT_EQ(0, small_route(n, family, "del"));
-}
-
-TEST_F(unread, fragments)
-{
-	struct way *w = &self->way;
-
-	check_fragments(_metadata, w, AF_INET);
-	check_fragments(_metadata, w, AF_INET6);
 	CHECK_OVER();
 }
 
