@@ -590,6 +590,9 @@ int io_dmabuf_extend(struct io_ring_ctx *ctx,
 
 /* ---- I/O ---- */
 
+/* the device was the wrong one */
+#define IO_DMABUF_RETARGET	(REQ_F_DMABUF_RETARGET | REQ_F_DMABUF_GONE)
+
 static struct dma_iobuf *io_req_dma_iobuf(struct io_kiocb *req)
 {
 	struct io_dmabuf *idb = req->buf_node->buf->priv;
@@ -612,8 +615,13 @@ static int io_dmabuf_map(struct io_kiocb *req, bool nowait)
 	req->flags &= ~REQ_F_DMABUF_MAP;
 	do {
 		ret = __dma_iobuf_prepare(io_req_dma_iobuf(req), req->file,
-					  req->flags & REQ_F_DMABUF_RETARGET);
+					  req->flags & IO_DMABUF_RETARGET);
 	} while (ret == -EINTR && io_dmabuf_task_work());
+	/* a device more: what is tried once can be tried again */
+	if (ret > 0) {
+		req->flags &= ~IO_DMABUF_RETARGET;
+		ret = 0;
+	}
 	/* hybrid polling is about the device's time, not the exporter's */
 	if ((req->flags & REQ_F_IOPOLL) &&
 	    (req->ctx->flags & IORING_SETUP_HYBRID_IOPOLL))
@@ -621,17 +629,24 @@ static int io_dmabuf_map(struct io_kiocb *req, bool nowait)
 	return ret;
 }
 
-/* is @res of a kind that mapping, or attaching to a device, could cure? */
+/*
+ * Is @res of a kind that mapping, or attaching to a device, could cure? A device
+ * that is gone, and then one that is new, can both be in the way of one request.
+ */
 static bool io_dmabuf_may_map(struct io_kiocb *req, long res)
 {
 	switch (res) {
 	case -EAGAIN:
 		break;
 	case -EBADF:
-	case -ENODEV:
 		if (req->flags & REQ_F_DMABUF_RETARGET)
 			return false;
 		req->flags |= REQ_F_DMABUF_RETARGET;
+		break;
+	case -ENODEV:
+		if (req->flags & REQ_F_DMABUF_GONE)
+			return false;
+		req->flags |= REQ_F_DMABUF_GONE;
 		break;
 	default:
 		return false;
@@ -648,7 +663,7 @@ static bool io_dmabuf_may_map(struct io_kiocb *req, long res)
  *
  * The mapping may go away at any time, and it takes a worker to map again: also
  * for a request that a worker has issued. A device that was no target may be a
- * new one of a disk that is; that is tried once.
+ * new one of a disk that is; that is tried once for each new device.
  */
 bool io_dmabuf_should_reissue(struct io_kiocb *req, const struct kiocb *kiocb,
 			      long res)
@@ -731,17 +746,17 @@ void io_dmabuf_copy_sqe(struct io_kiocb *req, unsigned int issue_flags)
 }
 
 /**
- * io_dmabuf_prep_cmd - before a driver uses an ITER_DMABUF in ->uring_cmd()
+ * io_dmabuf_prep_cmd - before ->uring_cmd()
  * @req:	the request
  * @issue_flags: IO_URING_F_*
+ *
+ * Drivers hold locks when they import the buffer, and whoever wants these would
+ * wait for the exporter, too.
  *
  * Return: see io_dmabuf_prep_rw().
  */
 int io_dmabuf_prep_cmd(struct io_kiocb *req, unsigned int issue_flags)
 {
-	/* see io_dmabuf_copy_sqe() */
-	if (WARN_ON_ONCE(!(req->flags & REQ_F_SQE_COPIED)))
-		return -EINVAL;
 	return io_dmabuf_map(req, issue_flags & IO_URING_F_NONBLOCK);
 }
 

@@ -135,7 +135,7 @@ static inline void io_dmabuf_copy_sqe(struct io_kiocb *req,
 static inline int io_dmabuf_prep_cmd(struct io_kiocb *req,
 				     unsigned int issue_flags)
 {
-	return -EOPNOTSUPP;
+	return 0;
 }
 
 static inline int io_dmabuf_no_data(struct io_kiocb *req, int ret)

@@ -1160,15 +1160,22 @@ static int dma_iobuf_add_targets(struct dma_iobuf *buf,
 	int ret = 0;
 
 	for (i = 0; i < set->nr && !ret; i++) {
-		if (dma_iobuf_has_target(buf, set->dev[i]))
+		if (READ_ONCE(set->dev[i]->dead) ||
+		    dma_iobuf_has_target(buf, set->dev[i]))
 			continue;
 		att = dma_iobuf_att_get(set->dev[i], buf);
 		if (IS_ERR(att)) {
 			ret = PTR_ERR(att);
-			break;
+		} else {
+			atts[nr++] = att;
+			ret = dma_iobuf_att_ready(att, buf, NULL);
 		}
-		atts[nr++] = att;
-		ret = dma_iobuf_att_ready(att, buf, NULL);
+		/* it went just now: the others may still serve */
+		if (ret && READ_ONCE(set->dev[i]->dead)) {
+			if (!IS_ERR(att))
+				dma_iobuf_att_put(buf, atts[--nr], false);
+			ret = 0;
+		}
 	}
 	if (!ret)
 		return dma_iobuf_add(buf, atts, nr, set);
@@ -1329,13 +1336,15 @@ int dma_iobuf_attach(struct dma_iobuf *buf, struct dma_iobuf_targets *set,
  * by the time the driver asks, so asking first would save nothing.
  *
  * Devices that @file does not use are left alone. A device that is new behind a
- * disk that @buf was registered for is attached.
+ * disk that @buf was registered for is attached. If all devices are gone there is
+ * nothing to do: the I/O waits for a path to come back, or fails, as it does from
+ * other memory.
  *
  * Context: process context, sleeps, waits for the exporter. A fatal signal ends
  * the wait.
- * Return: 0; -EBADF: @file was not a target of @buf; -ENODEV: its devices are
- * gone; -EINTR, also if the exporter's wait was interrupted; or the exporter's
- * error.
+ * Return: 0; 1: a device that was missing is attached now; -EBADF: @file was not a
+ * target of @buf; -EINTR, also if the exporter's wait was interrupted; or the
+ * exporter's error.
  */
 int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool retarget)
 {
@@ -1348,6 +1357,9 @@ int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool retarget)
 	/* what cannot be a target was none */
 	if (ret == -EOPNOTSUPP)
 		ret = -EBADF;
+	/* no device is there for now: the disk knows what to do with I/O then */
+	if (ret == -ENXIO)
+		ret = 0;
 	for (i = 0; i < set.nr && !ret; i++) {
 		struct dma_iobuf_att *att;
 
@@ -1369,16 +1381,15 @@ int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool retarget)
 	}
 	/* if only a mapping was gone, a new device has nothing to do with this I/O */
 	if (!ret && missing && (retarget || !mapped)) {
-		if (dma_iobuf_knows_disk(buf, &set))
+		if (dma_iobuf_knows_disk(buf, &set)) {
 			ret = dma_iobuf_add_targets(buf, &set);
-		else if (!mapped)
+			/* 0: somebody else was quicker, and has attached it */
+			if (ret >= 0)
+				ret = 1;
+		} else if (!mapped) {
 			ret = -EBADF;
-		/* 0: somebody else was quicker, and has attached and mapped it */
-		mapped |= ret >= 0;
-		ret = min(ret, 0);
+		}
 	}
-	if (!ret && !mapped)
-		ret = -ENODEV;
 	dma_iobuf_targets_put(&set);
 	return ret;
 }

@@ -6,7 +6,11 @@
  * Wants a machine of its own: it takes the drives away from under everybody.
  */
 #include <pthread.h>
+#include <stdlib.h>
+#include <linux/dma-buf-bar.h>
+#include <linux/nvme_ioctl.h>
 
+#include "cdev.h"
 #include "common.h"
 #include "mover.h"
 #include "nvme.h"
@@ -28,6 +32,19 @@ static int set_iopolicy(const char *policy)
 			ret = 0;
 	}
 	return ret;
+}
+
+/* How long a head without paths waits for one, in seconds */
+static int set_patience(const char *seconds)
+{
+	const char *disk = lab_env("LAB_NVME_MP");
+	char path[96];
+
+	if (!disk)
+		return -ENOENT;
+	snprintf(path, sizeof(path), "/sys/block/%s/delayed_removal_secs",
+		 strrchr(disk, '/') + 1);
+	return file_write(path, seconds);
 }
 
 /* Reads that are all compared, DEPTH at a time: how many went wrong, and how */
@@ -72,6 +89,7 @@ FIXTURE_SETUP(flaps)
 /* what the kernel begins with */
 FIXTURE_TEARDOWN(flaps)
 {
+	set_patience("0");
 	set_iopolicy("numa");
 }
 
@@ -152,6 +170,160 @@ TEST_F_TIMEOUT(flaps, failover, SOAK_TIMEOUT)
 		ASSERT_TRUE(nvme_wait_paths(2));
 		ASSERT_EQ(2, nr_targets(&rig));
 	}
+	rig_down(&rig);
+}
+
+/*
+ * A slot for a disk that only one of the controllers has, used for the head: that is
+ * served through this controller, and refused through the other one; at once, as
+ * the head was never named, and no path of it is new.
+ */
+TEST_F(flaps, another_disk_of_a_controller)
+{
+	const char *private = NEED_ENV("LAB_NVME_META");
+	unsigned int served = 0, refused = 0;
+	char pci[2][64];
+	struct rig rig;
+	int disk, ret;
+
+	RIG_UP(&rig, "LAB_NVME_MP", MEM_UDMABUF, SIZE, 0);
+	paths_up(_metadata, &rig, "numa", pci);
+	for (int i = 0; i < 2; i++) {
+		/* the one that is left takes all I/O from now on */
+		ASSERT_EQ(0, nvme_unbind(pci[i]));
+		ASSERT_EQ(NO_MISMATCH, disk_check(rig.disk, 0, 0, 4096, 77));
+		ASSERT_EQ(0, nvme_bind(pci[i]));
+		ASSERT_TRUE(nvme_wait_paths(2));
+		disk = -ENOENT;
+		for (int t = 0; disk < 0 && t < 200; t++) {
+			disk = lab_open(private);
+			lab_sleep_ms(20);
+		}
+		ASSERT_GE(disk, 0);
+		ASSERT_EQ(0, reg_dmabuf(&rig.ring, 0, rig.mem.fd, disk));
+		ASSERT_EQ(1, nr_targets(&rig));
+		ret = uring_read(&rig.ring, rig.disk, 0, 0, 4096, 0);
+		served += ret == 4096;
+		refused += ret == -EBADF;
+		close(disk);
+	}
+	EXPECT_EQ(1, served);
+	EXPECT_EQ(1, refused);
+	rig_down(&rig);
+}
+
+/* One request for the first 4 KiB, as a file would issue it or as a command */
+static int submit_one(struct rig *rig, const struct cdev *dev)
+{
+	mem_poison(&rig->mem, 0, 4096, POISON);
+	if (dev)
+		cdev_prep(&rig->ring, dev, NVME_READ, NVME_URING_CMD_IO, 0, 4096,
+			  0, 4096);
+	else
+		uring_prep_rw(&rig->ring, IORING_OP_READ_FIXED, rig->disk, 0, 0,
+			      4096, 0);
+	return uring_submit(&rig->ring, 0);
+}
+
+/* Its end: 0, -ETIME, or how it was wrong */
+static int one_ended(struct rig *rig, const struct cdev *dev, int timeout_ms)
+{
+	struct uring_res res;
+	int ret = uring_wait(&rig->ring, &res, timeout_ms);
+
+	if (ret)
+		return ret;
+	if (res.res != (dev ? 0 : 4096))
+		return res.res ?: -EIO;
+	return mem_check(&rig->mem, 0, 0, 4096, 77) < 0 ? 0 : -EILSEQ;
+}
+
+/* A path goes while requests wait for an exporter, and does not wait for it, too */
+static void unbound_meanwhile(struct __test_metadata *_metadata, bool command)
+{
+	struct cdev dev = { .fd = -1 };
+	char pci[2][64];
+	struct rig rig;
+	double start;
+
+	RIG_UP(&rig, "LAB_NVME_MP", MEM_BAR, SIZE, CDEV_RING);
+	paths_up(_metadata, &rig, "numa", pci);
+	if (command)
+		ASSERT_EQ(0, cdev_open(&dev, NEED_ENV("LAB_NG_MP"), rig.disk));
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, bar_move(&rig.mem, i ? DMA_BUF_BAR_PLACE_A :
+						    DMA_BUF_BAR_PLACE_B));
+		ASSERT_EQ(0, bar_fence(&rig.mem, 1));
+		ASSERT_EQ(1, submit_one(&rig, command ? &dev : NULL));
+		ASSERT_EQ(-ETIME, one_ended(&rig, NULL, 300));
+		start = lab_now();
+		ASSERT_EQ(0, nvme_unbind(pci[i]));
+		EXPECT_LE(lab_now() - start, lab_scale(1, 3));
+		ASSERT_EQ(-ETIME, one_ended(&rig, NULL, 0));
+		/* it was pending all the time, and the path that is left does it */
+		ASSERT_EQ(0, bar_fence(&rig.mem, 0));
+		ASSERT_EQ(0, one_ended(&rig, command ? &dev : NULL, 20000));
+		ASSERT_EQ(0, nvme_bind(pci[i]));
+		ASSERT_TRUE(nvme_wait_paths(2));
+	}
+	if (command)
+		close(dev.fd);
+	rig_down(&rig);
+}
+
+TEST_F(flaps, while_reads_wait)
+{
+	unbound_meanwhile(_metadata, false);
+}
+
+TEST_F(flaps, while_commands_wait)
+{
+	unbound_meanwhile(_metadata, true);
+}
+
+/*
+ * All paths go while a request waits for an exporter. The head waits for one of
+ * them to come back, with this request as with one from plain memory; and it is
+ * served by a path that is new, as the two that the slot had are gone.
+ */
+TEST_F(flaps, no_path_for_a_while)
+{
+	struct uring_res res;
+	char pci[2][64];
+	struct rig rig;
+	char *plain;
+
+	NEED_ENV("LAB_NVME_MP");
+	plain = aligned_alloc(4096, 4096);
+	ASSERT_NE(NULL, plain);
+	RIG_UP(&rig, "LAB_NVME_MP", MEM_BAR, SIZE, 0);
+	paths_up(_metadata, &rig, "numa", pci);
+	ASSERT_EQ(0, set_patience("60"));
+	ASSERT_EQ(0, bar_move(&rig.mem, DMA_BUF_BAR_PLACE_B));
+	ASSERT_EQ(0, bar_fence(&rig.mem, 1));
+	ASSERT_EQ(1, submit_one(&rig, NULL));
+	ASSERT_EQ(-ETIME, one_ended(&rig, NULL, 300));
+	ASSERT_EQ(0, nvme_unbind(pci[0]));
+	ASSERT_EQ(0, nvme_unbind(pci[1]));
+	ASSERT_EQ(0, bar_fence(&rig.mem, 0));
+	ASSERT_EQ(-ETIME, one_ended(&rig, NULL, 500));
+	uring_prep_rw(&rig.ring, IORING_OP_READ, rig.disk, 0, (uintptr_t)plain,
+		      4096, 0)->user_data = 1;
+	ASSERT_EQ(1, uring_submit(&rig.ring, 0));
+	ASSERT_EQ(-ETIME, one_ended(&rig, NULL, 500));
+	ASSERT_EQ(0, nvme_bind(pci[0]));
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, uring_wait(&rig.ring, &res, 20000));
+		EXPECT_EQ(4096, res.res) {
+			TH_LOG("from %s memory", res.user_data ? "plain" : "BAR");
+		}
+	}
+	EXPECT_EQ(NO_MISMATCH, mem_check(&rig.mem, 0, 0, 4096, 77));
+	EXPECT_EQ(NO_MISMATCH, pattern_check(plain, 0, 4096, 77));
+	ASSERT_EQ(0, nvme_bind(pci[1]));
+	ASSERT_TRUE(nvme_wait_paths(2));
+	ASSERT_EQ(0, reads(&rig, READS));
+	free(plain);
 	rig_down(&rig);
 }
 

@@ -369,4 +369,45 @@ TEST_F(pt_moves, vector_reused)
 	EXPECT_GT(i, 0);
 }
 
+/*
+ * A command that finds the memory moved is issued again at once, also where whoever
+ * waits for two completions is woken up for two only.
+ */
+TEST(issued_again_at_once)
+{
+	struct __kernel_timespec ts = { .tv_sec = lab_scale(2, 5) };
+	struct io_uring_sqe *sqe;
+	struct uring_res res;
+	struct cdev dev;
+	struct rig rig;
+
+	RIG_UP(&rig, "LAB_NVME_MAIN", MEM_BAR, SIZE, CDEV_RING |
+	       IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SINGLE_ISSUER);
+	ASSERT_EQ(0, cdev_open(&dev, NEED_ENV("LAB_NG_MAIN"), rig.disk));
+	ASSERT_EQ(0, reg_dmabuf(&rig.ring, 0, rig.mem.fd, dev.fd));
+	ASSERT_EQ(0, disk_fill(rig.disk, 0, MiB, 24));
+	for (int i = 0; i < 4; i++) {
+		ASSERT_EQ(0, bar_move(&rig.mem, i & 1 ? DMA_BUF_BAR_PLACE_A :
+							DMA_BUF_BAR_PLACE_B));
+		sqe = uring_sqe(&rig.ring);
+		sqe->opcode = IORING_OP_TIMEOUT;
+		sqe->fd = -1;
+		sqe->addr = (uintptr_t)&ts;
+		sqe->len = 1;
+		sqe->user_data = 1;
+		/* by a worker: what it completes finds somebody who waits */
+		cdev_prep(&rig.ring, &dev, NVME_READ, NVME_URING_CMD_IO, 4096, 8192,
+			  4096, 8192)->flags = IOSQE_ASYNC;
+		ASSERT_EQ(2, uring_submit(&rig.ring, 2));
+		ASSERT_EQ(0, uring_wait(&rig.ring, &res, 20000));
+		EXPECT_EQ(0, res.user_data);
+		EXPECT_EQ(0, res.res);
+		ASSERT_EQ(0, uring_wait(&rig.ring, &res, 20000));
+		EXPECT_EQ(1, res.user_data);
+		EXPECT_EQ(NO_MISMATCH, mem_check(&rig.mem, 4096, 4096, 8192, 24));
+	}
+	close(dev.fd);
+	rig_down(&rig);
+}
+
 TEST_HARNESS_MAIN

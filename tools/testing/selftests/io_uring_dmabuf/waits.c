@@ -308,6 +308,108 @@ TEST_F(waits, leaves_the_device_alone_while_locked)
 	left_alone(_metadata, &self->w, variant->what, SLOW_LOCK);
 }
 
+/*
+ * What the same task does otherwise: requests that wait have workers of their own,
+ * as many as it takes, and do not use up the one that there is for I/O.
+ */
+TEST(leaves_other_work_of_the_task_alone)
+{
+	unsigned int workers[2] = { 1, 0 };	/* for block devices, for others */
+	struct io_uring_sqe *sqe;
+	struct uring_res res;
+	struct mem other;
+	struct rig rig;
+
+	RIG_UP(&rig, "LAB_NVME_MAIN", MEM_BAR, SIZE, 0);
+	ASSERT_EQ(0, mem_create(&other, MEM_UDMABUF, SIZE));
+	ASSERT_EQ(0, reg_dmabuf(&rig.ring, 0, rig.mem.fd, rig.disk));
+	ASSERT_EQ(0, reg_dmabuf(&rig.ring, 1, other.fd, rig.disk));
+	ASSERT_EQ(0, uring_register(rig.ring.fd, IORING_REGISTER_IOWQ_MAX_WORKERS,
+				    workers, 2));
+	ASSERT_EQ(0, bar_move(&rig.mem, DMA_BUF_BAR_PLACE_B));
+	ASSERT_EQ(0, bar_fence(&rig.mem, 1));
+	for (int i = 0; i < 4; i++)
+		uring_prep_rw(&rig.ring, IORING_OP_READ_FIXED, rig.disk, 0, 0,
+			      4096, 0);
+	ASSERT_EQ(4, uring_submit(&rig.ring, 0));
+	ASSERT_EQ(-ETIME, uring_wait(&rig.ring, &res, 300));
+
+	sqe = uring_prep_rw(&rig.ring, IORING_OP_READ_FIXED, rig.disk, 0, 0, 4096, 1);
+	sqe->user_data = 1;
+	sqe->flags = IOSQE_ASYNC;
+	ASSERT_EQ(1, uring_submit(&rig.ring, 0));
+	EXPECT_EQ(0, uring_wait(&rig.ring, &res, AT_ONCE * 1000));
+	EXPECT_EQ(1, res.user_data);
+	EXPECT_EQ(4096, res.res);
+
+	ASSERT_EQ(0, bar_fence(&rig.mem, 0));
+	for (int i = 0; i < 4; i++) {
+		ASSERT_EQ(0, uring_wait(&rig.ring, &res, 20000));
+		EXPECT_EQ(4096, res.res);
+	}
+	mem_destroy(&other);
+	rig_down(&rig);
+}
+
+/* uring_wait() for a ring that polls, where waiting knows no time-out */
+static int polled_wait(struct uring *ring, struct uring_res *res, int timeout_ms)
+{
+	double end = lab_now() + timeout_ms / 1000.0;
+	int ret;
+
+	while (!uring_peek(ring, res)) {
+		if (lab_now() > end)
+			return -ETIME;
+		ret = uring_submit(ring, 0);
+		if (ret < 0)
+			return ret;
+	}
+	return 0;
+}
+
+/* What the same task reads from the same file, on a ring that polls */
+TEST(leaves_other_work_on_the_file_alone)
+{
+	struct uring_res res;
+	struct mem other;
+	struct rig rig;
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/waits", NEED_ENV("LAB_EXT4"));
+	RIG_UP(&rig, "LAB_NVME_FS", MEM_BAR, SIZE, IORING_SETUP_IOPOLL);
+	fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_DIRECT | O_CLOEXEC, 0600);
+	ASSERT_GE(fd, 0);
+	ASSERT_EQ(0, disk_fill(fd, 0, 2 * 4096, 31));
+	ASSERT_EQ(0, mem_create(&other, MEM_BAR, SIZE));
+	ASSERT_EQ(0, reg_dmabuf(&rig.ring, 0, rig.mem.fd, fd));
+	ASSERT_EQ(0, reg_dmabuf(&rig.ring, 1, other.fd, fd));
+	/* both have to be mapped anew, and one of them can't */
+	ASSERT_EQ(0, bar_move(&rig.mem, DMA_BUF_BAR_PLACE_B));
+	ASSERT_EQ(0, bar_move(&other, DMA_BUF_BAR_PLACE_B));
+	ASSERT_EQ(0, bar_fence(&rig.mem, 1));
+	uring_prep_rw(&rig.ring, IORING_OP_READ_FIXED, fd, 0, 0, 4096, 0);
+	ASSERT_EQ(1, uring_submit(&rig.ring, 0));
+	ASSERT_EQ(-ETIME, polled_wait(&rig.ring, &res, 300));
+
+	uring_prep_rw(&rig.ring, IORING_OP_READ_FIXED, fd, 4096, 0, 4096,
+		      1)->user_data = 1;
+	ASSERT_EQ(1, uring_submit(&rig.ring, 0));
+	EXPECT_EQ(0, polled_wait(&rig.ring, &res, AT_ONCE * 1000));
+	EXPECT_EQ(1, res.user_data);
+	EXPECT_EQ(4096, res.res);
+	EXPECT_EQ(NO_MISMATCH, mem_check(&other, 0, 4096, 4096, 31));
+
+	ASSERT_EQ(0, bar_fence(&rig.mem, 0));
+	ASSERT_EQ(0, polled_wait(&rig.ring, &res, 20000));
+	EXPECT_EQ(4096, res.res);
+	EXPECT_EQ(NO_MISMATCH, mem_check(&rig.mem, 0, 0, 4096, 31));
+	mem_destroy(&other);
+	close(fd);
+	unlink(path);
+	rig_down(&rig);
+}
+
 static pid_t interrupted_until;	/* the end of this process */
 static int interruptions;
 
