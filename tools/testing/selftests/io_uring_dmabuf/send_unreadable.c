@@ -1011,21 +1011,48 @@ TEST_F(unread, packet_sockets_on_arrival)
 	CHECK_OVER();
 }
 
-/* Who listens, but does not read, keeps nobody from taking the memory back */
-TEST_F(unread, idle_packet_socket)
+/* A ring whose frames are too short for headers; whole packets are queued, too */
+static int ring_of_stubs(struct probe *p)
 {
-	struct way *w = &self->way;
+	struct tpacket_req req = {
+		.tp_block_size = 4096,
+		.tp_block_nr = 64,
+		.tp_frame_size = 64,
+		.tp_frame_nr = 64 * 4096 / 64,
+	};
+	int ret = net_set(p->fd, SOL_PACKET, PACKET_VERSION, TPACKET_V2);
+
+	if (!ret && setsockopt(p->fd, SOL_PACKET, PACKET_RX_RING, &req, sizeof(req)))
+		ret = -errno;
+	return ret ?: net_set(p->fd, SOL_PACKET, PACKET_COPY_THRESH, 1);
+}
+
+/* Who listens, but does not read, keeps nobody from taking the memory back */
+static void idle(struct __test_metadata *_metadata, struct way *w, bool ring)
+{
 	struct probe *p = &w->probe[0];
 
 	VETH_UP();
 	MIRRED("ingress mirror", VETH);
 	ASSERT_EQ(0, probe_here(w, p, VETH, PROBE_RAW, ETH_P_IP));
+	if (ring)
+		ASSERT_EQ(0, ring_of_stubs(p));
 	SEND_BOTH();
 	RECV_BOTH();
 	CHECK_OVER();
 	EXPECT_TRUE(probes_wait(p, 1));
 	check_probe(_metadata, p);
 	EXPECT_EQ(0, undo_all(&w->undo));
+}
+
+TEST_F(unread, idle_packet_socket)
+{
+	idle(_metadata, &self->way, false);
+}
+
+TEST_F(unread, idle_packet_ring)
+{
+	idle(_metadata, &self->way, true);
 }
 
 /* --- BPF programs --- */
