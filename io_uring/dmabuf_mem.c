@@ -78,25 +78,29 @@ static DECLARE_WAIT_QUEUE_HEAD(io_dmabuf_mem_wait);
  */
 struct io_dmabuf_user *io_dmabuf_user_get(struct user_struct *user)
 {
-	struct io_dmabuf_user *u;
+	struct io_dmabuf_user *u, *new;
 
 	if (!user)
 		return NULL;
-	guard(mutex)(&io_dmabuf_mem_lock);
-	hash_for_each_possible(io_dmabuf_users, u, node, (unsigned long)user) {
-		if (u->user == user) {
-			u->refs++;
-			return u;
-		}
-	}
-	u = kzalloc_obj(*u, GFP_KERNEL_ACCOUNT);
+	/* not under the lock: others would wait for the memory of this cgroup */
+	new = kzalloc_obj(*new, GFP_KERNEL_ACCOUNT);
+	mutex_lock(&io_dmabuf_mem_lock);
+	hash_for_each_possible(io_dmabuf_users, u, node, (unsigned long)user)
+		if (u->user == user)
+			goto found;
+	u = new;
 	if (!u)
-		return ERR_PTR(-ENOMEM);
+		goto out;
+	new = NULL;
 	u->user = get_uid(user);
-	u->refs = 1;
 	u->charges = RB_ROOT;
 	hash_add(io_dmabuf_users, &u->node, (unsigned long)user);
-	return u;
+found:
+	u->refs++;
+out:
+	mutex_unlock(&io_dmabuf_mem_lock);
+	kfree(new);
+	return u ?: ERR_PTR(-ENOMEM);
 }
 
 /**
@@ -155,10 +159,14 @@ io_dmabuf_charge_find(struct io_dmabuf_user *u, struct dma_buf *dmabuf,
 	return node ? rb_entry(node, struct io_dmabuf_charge, node) : NULL;
 }
 
-/* @pages is set to what there would have to be room for */
+/*
+ * @pages is set to what there would have to be room for; @new, if it was needed, to
+ * NULL.
+ */
 static struct io_dmabuf_charge *
 io_dmabuf_charge_try(struct io_dmabuf_user *u, struct dma_buf *dmabuf,
-		     u64 att_id, unsigned long *pages)
+		     u64 att_id, unsigned long *pages,
+		     struct io_dmabuf_charge **new)
 {
 	struct io_dmabuf_charge *c = io_dmabuf_charge_find(u, dmabuf, att_id);
 
@@ -172,13 +180,10 @@ io_dmabuf_charge_try(struct io_dmabuf_user *u, struct dma_buf *dmabuf,
 		c->refs++;
 		return c;
 	}
-	c = kzalloc_obj(*c, GFP_KERNEL_ACCOUNT);
-	if (!c)
+	if (!*new || __io_account_mem(u->user, *pages))
 		return ERR_PTR(-ENOMEM);
-	if (__io_account_mem(u->user, *pages)) {
-		kfree(c);
-		return ERR_PTR(-ENOMEM);
-	}
+	c = *new;
+	*new = NULL;
 	get_dma_buf(dmabuf);
 	c->dmabuf = dmabuf;
 	c->att_id = att_id;
@@ -197,13 +202,15 @@ io_dmabuf_charge(struct io_dmabuf_user *u, struct dma_buf *dmabuf, u64 att_id,
 		 unsigned long pages, struct io_dmabuf_why *why)
 {
 	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT, need;
-	struct io_dmabuf_charge *c;
+	struct io_dmabuf_charge *c, *new;
 	unsigned int ended;
 
+	/* not under the lock, see io_dmabuf_user_get() */
+	new = kzalloc_obj(*new, GFP_KERNEL_ACCOUNT);
 	for (;;) {
 		mutex_lock(&io_dmabuf_mem_lock);
 		need = pages;
-		c = io_dmabuf_charge_try(u, dmabuf, att_id, &need);
+		c = io_dmabuf_charge_try(u, dmabuf, att_id, &need, &new);
 		if (!IS_ERR(c) || !u->going || pages > limit)
 			break;
 		ended = u->ended;
@@ -212,6 +219,7 @@ io_dmabuf_charge(struct io_dmabuf_user *u, struct dma_buf *dmabuf, u64 att_id,
 					READ_ONCE(u->ended) != ended)) {
 			io_dmabuf_fail(why, IO_REGBUF_STAGE_MEMLOCK, -EINTR,
 				       "The caller was killed.");
+			kfree(new);
 			return ERR_PTR(-EINTR);
 		}
 	}
@@ -220,6 +228,7 @@ io_dmabuf_charge(struct io_dmabuf_user *u, struct dma_buf *dmabuf, u64 att_id,
 				      atomic_long_read(&u->user->locked_vm) +
 				      need, limit);
 	mutex_unlock(&io_dmabuf_mem_lock);
+	kfree(new);
 	return c;
 }
 

@@ -116,20 +116,6 @@ static bool dma_iobuf_exporter_done(struct dma_buf *dmabuf)
 	return dma_resv_test_signaled(dmabuf->resv, DMA_RESV_USAGE_KERNEL);
 }
 
-/* wait for that, with no lock held: it takes as long as the exporter likes */
-static int dma_iobuf_wait_exporter(struct dma_buf *dmabuf)
-{
-	long ret;
-
-	do {
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		ret = dma_resv_wait_timeout(dmabuf->resv, DMA_RESV_USAGE_KERNEL,
-					    false, HZ / 10);
-	} while (!ret);		/* 0: still pending */
-	return ret < 0 ? ret : 0;
-}
-
 /* @why may be NULL, here and below */
 static void dma_iobuf_why(struct dma_iobuf_reason *why,
 			  enum dma_iobuf_stage stage, int exporter_errno)
@@ -242,6 +228,29 @@ static int dma_iobuf_fail(const struct dma_iobuf_att *att,
 	return dma_iobuf_exporter_error(att, err);
 }
 
+/*
+ * Wait until the exporter's work is done, with no lock held: it takes as long as
+ * the exporter likes.
+ */
+static int dma_iobuf_wait_exporter(const struct dma_iobuf_att *att,
+				   struct dma_iobuf_reason *why)
+{
+	long ret;
+
+	do {
+		if (fatal_signal_pending(current)) {
+			dma_iobuf_why(why, DMA_IOBUF_STAGE_FENCE, 0);
+			return -EINTR;
+		}
+		ret = dma_resv_wait_timeout(att->dmabuf->resv,
+					    DMA_RESV_USAGE_KERNEL, false,
+					    HZ / 10);
+	} while (!ret);		/* 0: still pending */
+	if (ret > 0)
+		return 0;
+	return dma_iobuf_fail(att, why, DMA_IOBUF_STAGE_FENCE, ret);
+}
+
 /* make the mapping that the exporter gave the current one */
 static int dma_iobuf_att_publish(struct dma_iobuf_att *att,
 				 struct dma_iobuf_reason *why)
@@ -314,19 +323,18 @@ static int dma_iobuf_att_map(struct dma_iobuf_att *att,
 	int ret;
 
 	lockdep_assert_held(&att->wait_lock);
-	for (;;) {
+	do {
 		ret = dma_iobuf_resv_lock(resv);
-		if (ret)
-			break;
+		if (ret) {
+			dma_iobuf_why(why, DMA_IOBUF_STAGE_FENCE, 0);
+			return ret;
+		}
 		ret = dma_iobuf_att_map_step(att, why);
 		dma_resv_unlock(resv);
 		if (ret <= 0)
 			return ret;
-		ret = dma_iobuf_wait_exporter(att->dmabuf);
-		if (ret)
-			break;
-	}
-	dma_iobuf_why(why, DMA_IOBUF_STAGE_FENCE, 0);
+		ret = dma_iobuf_wait_exporter(att, why);
+	} while (!ret);
 	return ret;
 }
 
@@ -656,37 +664,62 @@ static struct dma_iobuf_att *dma_iobuf_att_alloc(struct dma_iobuf_dev *idev,
 	return att;
 }
 
-/* find the attachment that @buf wants, or make one that is not attached yet */
-static struct dma_iobuf_att *dma_iobuf_att_lookup(struct dma_iobuf_dev *idev,
-						  const struct dma_iobuf *buf)
+static void dma_iobuf_att_discard(struct dma_iobuf_att *att)
+{
+	if (!att)
+		return;
+	free_percpu(att->hits);
+	kfree(att);
+}
+
+/*
+ * The attachment that @buf wants, if there is one; or @new, if that is not NULL,
+ * which then is on the device's list.
+ */
+static struct dma_iobuf_att *dma_iobuf_att_find_or_add(struct dma_iobuf_dev *idev,
+						       const struct dma_iobuf *buf,
+						       struct dma_iobuf_att *new)
 {
 	struct dma_iobuf_att *att;
 	int ret;
 
-	if (buf->dir != DMA_BIDIRECTIONAL &&
-	    buf->dir != dma_iobuf_att_dir(idev, buf))
-		return ERR_PTR(-EACCES);
 	ret = mutex_lock_killable(&idev->lock);
 	if (ret)
 		return ERR_PTR(ret);
-	ret = -ENODEV;
-	if (idev->dead)
-		goto err;
-	att = dma_iobuf_att_find(idev, buf);
-	if (!att) {
-		ret = -ENOMEM;
-		att = dma_iobuf_att_alloc(idev, buf);
-		if (!att)
-			goto err;
+	att = idev->dead ? ERR_PTR(-ENODEV) : dma_iobuf_att_find(idev, buf);
+	if (!att && new) {
+		att = new;
 		get_dma_buf(att->dmabuf);
 		kref_get(&idev->ref);
 		list_add(&att->dev_node, &idev->atts);
 	}
 	mutex_unlock(&idev->lock);
 	return att;
-err:
-	mutex_unlock(&idev->lock);
-	return ERR_PTR(ret);
+}
+
+/*
+ * Find the attachment that @buf wants, or make one that is not attached yet. No
+ * memory is allocated under the device's lock: what a cgroup has to wait for
+ * others would wait for, too.
+ */
+static struct dma_iobuf_att *dma_iobuf_att_lookup(struct dma_iobuf_dev *idev,
+						  const struct dma_iobuf *buf)
+{
+	struct dma_iobuf_att *att, *new;
+
+	if (buf->dir != DMA_BIDIRECTIONAL &&
+	    buf->dir != dma_iobuf_att_dir(idev, buf))
+		return ERR_PTR(-EACCES);
+	att = dma_iobuf_att_find_or_add(idev, buf, NULL);
+	if (att)
+		return att;
+	new = dma_iobuf_att_alloc(idev, buf);
+	if (!new)
+		return ERR_PTR(-ENOMEM);
+	att = dma_iobuf_att_find_or_add(idev, buf, new);
+	if (att != new)
+		dma_iobuf_att_discard(new);
+	return att;
 }
 
 /*
@@ -715,11 +748,9 @@ static int dma_iobuf_att_ready(struct dma_iobuf_att *att,
 	if (!(buf->flags & DMA_IOBUF_DEVICE_MEM))
 		return dma_iobuf_att_prepare(att, why);
 	/* it may be RAM that must not be pinned: only for a moment, no fence's time */
-	ret = dma_iobuf_wait_exporter(att->dmabuf);
-	if (ret) {
-		dma_iobuf_why(why, DMA_IOBUF_STAGE_FENCE, 0);
+	ret = dma_iobuf_wait_exporter(att, why);
+	if (ret)
 		return ret;
-	}
 	ret = dma_iobuf_att_prepare(att, why);
 	if (ret)
 		return ret;

@@ -93,7 +93,7 @@ struct dma_iobuf_dev_ops {
  * struct dma_iobuf_dev - a leaf device that can be the target of dma_iobuf I/O
  * @dev:	the device that does the DMA
  * @ref:	held by the driver, by attachments and by target sets
- * @lock:	protects @atts and @dead; taken before a reservation lock
+ * @lock:	protects @atts and @dead; no lock is taken and nothing waited for under it
  * @atts:	attachments to @dev, &struct dma_iobuf_att.dev_node
  * @dead:	dma_iobuf_dev_shutdown() was called
  * @stale:	dma_iobuf_dev_retire() was called; under no lock
