@@ -311,7 +311,7 @@ static struct dma_iobuf_dev *net_iobuf_dev_get(struct net_device *dev,
 		    kref_get_unless_zero(&ndev->idev->ref))
 			return ndev->idev;
 
-	dma_dev = netdev_queue_get_dma_dev(dev, 0, NETDEV_QUEUE_TYPE_TX);
+	dma_dev = netdev_tx_get_dma_dev(dev);
 	if (!dma_dev)
 		return ERR_PTR(-EOPNOTSUPP);
 	ndev = kzalloc_obj(*ndev);

@@ -11,7 +11,10 @@
 #include <linux/scatterlist.h>
 #include <linux/skbuff.h>
 #include <linux/tcp.h>
+#include <net/netdev_lock.h>
+#include <net/netdev_queues.h>
 #include <net/netmem.h>
+#include <net/page_pool/helpers.h>
 #include <net/tcp.h>
 
 #include "devmem.h"
@@ -499,7 +502,59 @@ static void inbound_md5(struct kunit *test)
 }
 #endif
 
+/* A device whose queue 1 is of another function, if queue 1 has a ring */
+static struct device fake_functions[2];
+static bool fake_second_ring;
+
+static struct device *fake_queue_dma_dev(struct net_device *dev, int idx)
+{
+	if (idx && !fake_second_ring)
+		return NULL;
+	return &fake_functions[idx];
+}
+
+static const struct netdev_queue_mgmt_ops fake_queue_ops = {
+	.ndo_queue_get_dma_dev = fake_queue_dma_dev,
+};
+
+static struct device *fake_tx_dma_dev(struct net_device *dev)
+{
+	struct device *dma_dev;
+
+	netdev_lock(dev);
+	dma_dev = netdev_tx_get_dma_dev(dev);
+	netdev_unlock(dev);
+	return dma_dev;
+}
+
+static void tx_dma_dev(struct kunit *test)
+{
+	static u64 mask = DMA_BIT_MASK(64);
+	struct net_device *dev = alloc_etherdev_mq(0, 2);
+
+	KUNIT_ASSERT_NOT_NULL(test, dev);
+	KUNIT_ASSERT_EQ(test, 0, kunit_add_action_or_reset(test, fake_dev_free,
+							   dev));
+	if (PAGE_POOL_32BIT_ARCH_WITH_64BIT_DMA)
+		kunit_skip(test, "addresses do not fit a net_iov here");
+	fake_functions[0].dma_mask = &mask;
+	fake_functions[1].dma_mask = &mask;
+
+	/* who says nothing about queues has one device */
+	dev->dev.parent = &fake_functions[0];
+	KUNIT_EXPECT_PTR_EQ(test, &fake_functions[0], fake_tx_dma_dev(dev));
+	dev->queue_mgmt_ops = &fake_queue_ops;
+	fake_second_ring = false;
+	KUNIT_EXPECT_PTR_EQ(test, &fake_functions[0], fake_tx_dma_dev(dev));
+	fake_second_ring = true;
+	KUNIT_EXPECT_NULL(test, fake_tx_dma_dev(dev));
+	dev->queue_mgmt_ops = NULL;
+	dev->dev.parent = NULL;
+	KUNIT_EXPECT_NULL(test, fake_tx_dma_dev(dev));
+}
+
 static struct kunit_case netmem_cases[] = {
+	KUNIT_CASE(tx_dma_dev),
 	KUNIT_CASE(sgvec_page),
 	KUNIT_CASE(sgvec_net_iov),
 	KUNIT_CASE(sgvec_frag_list),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Files whose data the CPU reads or writes on its way: encrypted ones, those with
- * verity, and DAX, which has no block layer below it. They are no targets. Nor are
+ * verity, and DAX, which has no block layer below it; and those whose data is not
+ * where the file system is. They are no targets. Nor are
  * they read or written by a slot that another file of the same disk is a target of.
  */
 #include <stdlib.h>
@@ -187,6 +188,62 @@ TEST_F(files, dax)
 	ASSERT_TRUE(st.stx_attributes & STATX_ATTR_DAX);
 	/* no disk of the slot's: what anything else but a target gives */
 	refused(_metadata, &self->rig, self->path, O_RDWR, -EBADF, -EBADF);
+}
+
+/* What is made in it from now on has its data on the realtime device */
+static int rt_inherit(const char *dir)
+{
+	struct fsxattr fsx = { .fsx_xflags = FS_XFLAG_RTINHERIT };
+	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int ret = 0;
+
+	if (fd < 0 || ioctl(fd, FS_IOC_FSSETXATTR, &fsx))
+		ret = -errno;
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+static bool rt_file(int fd)
+{
+	struct fsxattr fsx;
+
+	return !ioctl(fd, FS_IOC_FSGETXATTR, &fsx) &&
+	       fsx.fsx_xflags & FS_XFLAG_REALTIME;
+}
+
+/*
+ * Data is on another device than the one that the file system answers for. Not
+ * even a slot that has this device is used: zoned ones are written in a way that
+ * takes an error for the end of the file system.
+ */
+TEST_F(files, realtime)
+{
+	const char *data = NEED_ENV("LAB_NVME_MAIN"), *rt = NEED_ENV("LAB_NVME_MP");
+	int fd, disk;
+	char cmd[160], options[80];
+
+	snprintf(cmd, sizeof(cmd), "mkfs.xfs -q -f -r rtdev=%s %s >&2", rt, data);
+	ASSERT_EQ(0, system(cmd));
+	snprintf(options, sizeof(options), "rtdev=%s", rt);
+	ASSERT_EQ(0, syscall(SYS_mount, data, self->dir, "xfs", 0, options));
+	self->mounted = true;
+	ASSERT_EQ(0, rt_inherit(self->dir));
+	ASSERT_EQ(0, file_make(self->path));
+	refused(_metadata, &self->rig, self->path, O_RDWR, -EOPNOTSUPP, -EOPNOTSUPP);
+
+	/* nobody writes to a disk that is mounted */
+	disk = open(rt, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	ASSERT_GE(disk, 0);
+	ASSERT_EQ(0, reg_dmabuf(&self->rig.ring, 1, self->rig.mem.fd, disk));
+	fd = open(self->path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	ASSERT_GE(fd, 0);
+	EXPECT_TRUE(rt_file(fd));
+	EXPECT_EQ(-EOPNOTSUPP, uring_read(&self->rig.ring, fd, 0, 0, LEN, 1));
+	EXPECT_EQ(-EOPNOTSUPP, uring_write(&self->rig.ring, fd, 0, 0, LEN, 1));
+	EXPECT_EQ(NO_MISMATCH, file_compare(self->path));
+	close(fd);
+	close(disk);
 }
 
 TEST_HARNESS_MAIN
