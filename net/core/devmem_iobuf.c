@@ -499,6 +499,8 @@ static void net_iobuf_unregister_work(struct work_struct *work)
 	dma_iobuf_dev_shutdown(idev);
 	/* may free ndev */
 	dma_iobuf_dev_put(idev);
+	/* who sends without a route may look at it, see net_iobuf_without_route() */
+	synchronize_net();
 	netdev_put(dev, &tracker);
 }
 
@@ -919,7 +921,9 @@ static bool net_iobuf_sk_tell(const struct sock *sk)
 {
 	if (!sk_is_tcp(sk))
 		return true;
-	return READ_ONCE(inet_csk(sk)->icsk_retransmits) >=
+	/* a queue that says what it drops: nothing counts as sent, so TCP probes */
+	return max(READ_ONCE(inet_csk(sk)->icsk_retransmits),
+		   READ_ONCE(inet_csk(sk)->icsk_probes_out)) >=
 	       READ_ONCE(sock_net(sk)->ipv4.sysctl_tcp_retries1);
 }
 
