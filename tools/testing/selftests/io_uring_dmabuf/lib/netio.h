@@ -9,7 +9,7 @@
 #include <pthread.h>
 #include <sys/uio.h>
 
-#include "netrig.h"
+#include "netsock.h"
 
 #define NET_SEED	7300	/* of the memory that most tests send */
 

@@ -18,8 +18,8 @@
 
 #include "common.h"
 #include "netio.h"
-#include "../net/netmem/netlink.h"
-#include "../net/netmem/nsim.h"
+#include "../../net/netmem/netlink.h"
+#include "../../net/netmem/nsim.h"
 
 #define SIZE		(1 * MiB)
 #define SEED		NET_SEED

@@ -11,7 +11,7 @@
 #include <linux/dma-buf-bar.h>
 
 #include "common.h"
-#include "netrig.h"
+#include "netsock.h"
 
 #define SIZE	(256 * KiB)
 

@@ -16,6 +16,7 @@
 
 #include "lab.h"
 #include "mem.h"
+#include "netns.h"
 #include "uring.h"
 
 #define NETRIG_SLOTS	8
@@ -71,12 +72,8 @@ void netrig_down(struct netrig *n);
  */
 int net_mem(struct mem *m, enum mem_kind kind, __u64 size);
 
-/* Milliseconds until something that has to happen has not */
-unsigned int net_patience(void);
-
 /* --- the link --- */
 
-int net_ns_new(void);			/* of a netns that nobody is in */
 /* Addresses, MTU 1500, up; waits for the carrier */
 int net_configure(struct netrig *n, enum net_side side);
 /* These wait until the link can be used */
@@ -86,8 +83,6 @@ int net_mtu(struct netrig *n, enum net_side side, unsigned int mtu);
 int net_feature(struct netrig *n, __u32 command, bool on);
 /* netem on what leaves by @side, or other netem; ends with the rig */
 int net_netem(struct netrig *n, enum net_side side, const char *args);
-/* Lines for ip -batch, in the netns @ns */
-int net_ip(int ns, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* --- the driver of the card --- */
 
@@ -96,40 +91,5 @@ int net_driver(const struct netrig *n, char *driver, size_t size);
 int net_unbind(const struct netrig *n, const char *driver);
 /* Waits for the card, which keeps its name; net_configure() is next */
 int net_rebind(struct netrig *n, const char *driver);
-
-/* --- sockets --- */
-
-/* @tx sends to @rx */
-struct net_pair {
-	int tx, rx;
-};
-
-#define NET_PAIR_NONE	((struct net_pair) { .tx = -1, .rx = -1 })
-
-socklen_t net_addr(const struct netrig *n, enum net_side side, int family,
-		   int port, struct sockaddr_storage *ss);
-int net_socket(const struct netrig *n, enum net_side side, int family, int type,
-	       int protocol);
-int net_set(int fd, int level, int option, int value);
-/* Sends by the card only, whatever the routes say */
-int net_bind_card(const struct netrig *n, int fd);
-/* Nothing blocks for longer than net_patience(); sockets from here have it */
-int net_timeouts(int fd);
-
-/* A TCP socket of the peer that listens somewhere */
-int net_listen(const struct netrig *n, int family);
-/* @fd connects to the listening @lsk: the socket that this accepts */
-int net_connect(int fd, int lsk);
-/* Connected, from the card to the peer */
-int net_tcp(const struct netrig *n, int family, struct net_pair *p);
-int net_udp(const struct netrig *n, int family, struct net_pair *p);
-/* TCP over loopback, at @addr; needs no rig */
-int net_local(const char *addr, struct net_pair *p);
-/* With a reset; nothing of a connection is left */
-void net_close(struct net_pair *p);
-
-/* Bytes that the peer has not acknowledged */
-int net_unsent(int fd);
-int net_wait_acked(int fd);
 
 #endif

@@ -7,7 +7,7 @@
 
 #include "common.h"
 #include "netio.h"
-#include "../net/netmem/netlink.h"
+#include "../../net/netmem/netlink.h"
 
 #define SIZE		(1 * MiB)
 #define SEED		NET_SEED

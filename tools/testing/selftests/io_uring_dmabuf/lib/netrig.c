@@ -18,133 +18,11 @@
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 
-#include "netrig.h"
+#include "netsock.h"
 
 #define TRY_MS		300		/* for one connect() to a link that starts */
 
 static const char *const card_names[CARD_NONE] = { "E1000E", "VMXNET3", "IGB" };
-
-unsigned int net_patience(void)
-{
-	return lab_scale(20000, 60000);
-}
-
-static double deadline(void)
-{
-	return lab_now() + net_patience() / 1000.0;
-}
-
-/* --- namespaces and programs --- */
-
-static int ns_open(void)
-{
-	int fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-
-	return fd < 0 ? -errno : fd;
-}
-
-static int ns_enter(int fd)
-{
-	return setns(fd, CLONE_NEWNET) ? -errno : 0;
-}
-
-/*
- * QEMU 7.2 cuts large packets into fragments, not into segments, and what this
- * takes for a sign of fragments that were lost would be a packet that is
- */
-static void take_all_fragments(void)
-{
-	int fd = open("/proc/sys/net/ipv4/ipfrag_max_dist", O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, "0", 1) != 1)
-		perror("ipfrag_max_dist");
-	close(fd);
-}
-
-/* Who makes a netns is in it: so let somebody else do it */
-static void *ns_make(void *arg)
-{
-	int *fd = arg;
-
-	*fd = unshare(CLONE_NEWNET) ? -errno : ns_open();
-	if (*fd >= 0)
-		take_all_fragments();
-	return NULL;
-}
-
-int net_ns_new(void)
-{
-	pthread_t thread;
-	int ret, fd;
-
-	ret = -pthread_create(&thread, NULL, ns_make, &fd);
-	if (ret)
-		return ret;
-	pthread_join(thread, NULL);
-	return fd;
-}
-
-/* Short enough for the pipe: nobody has to read it yet */
-static int text_pipe(const char *text)
-{
-	ssize_t len = strlen(text);
-	int fds[2];
-
-	if (pipe2(fds, O_CLOEXEC))
-		return -errno;
-	if (write(fds[1], text, len) != len) {
-		close(fds[0]);
-		fds[0] = -EIO;
-	}
-	close(fds[1]);
-	return fds[0];
-}
-
-/* A program in the netns @ns, with @in as its input, which it closes */
-static int run(int ns, int in, const char *const argv[])
-{
-	int status;
-	pid_t pid;
-
-	if (in < 0)
-		return in;
-	pid = fork();
-	if (!pid) {
-		dup2(in, STDIN_FILENO);
-		if (!ns_enter(ns))
-			execvp(argv[0], (char *const *)argv);
-		_exit(127);
-	}
-	close(in);
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		return -errno;
-	if (WIFEXITED(status) && !WEXITSTATUS(status))
-		return 0;
-	fprintf(stderr, "# %s failed\n", argv[0]);
-	return -EIO;
-}
-
-/* iproute2's @program does what the lines of @text say, in the netns @ns */
-static int ip_batch(int ns, const char *program, const char *text)
-{
-	const char *const argv[] = { program, "-batch", "-", NULL };
-	int ret = run(ns, text_pipe(text), argv);
-
-	if (ret)
-		fprintf(stderr, "# %s", text);
-	return ret;
-}
-
-int net_ip(int ns, const char *fmt, ...)
-{
-	char text[1024];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
-	va_end(ap);
-	return ip_batch(ns, "ip", text);
-}
 
 /* --- the link --- */
 
@@ -192,7 +70,7 @@ static int is_running(const struct netrig *n, enum net_side side)
 
 static int wait_running(const struct netrig *n, enum net_side side)
 {
-	double end = deadline();
+	double end = net_deadline();
 	int ret;
 
 	while (!(ret = is_running(n, side))) {
@@ -227,7 +105,7 @@ static bool try_connect(const struct netrig *n, int lsk)
 static int wait_usable(const struct netrig *n)
 {
 	int lsk = net_listen(n, AF_INET);
-	double end = deadline();
+	double end = net_deadline();
 	bool usable;
 
 	if (lsk < 0)
@@ -250,7 +128,7 @@ static int bad_offloads_off(const struct netrig *n)
 		"tx-udp-segmentation", "off", NULL
 	};
 
-	return run(n->ns[NET_CARD], text_pipe(""), argv);
+	return net_run(n->ns[NET_CARD], "", argv);
 }
 
 int net_configure(struct netrig *n, enum net_side side)
@@ -317,7 +195,7 @@ int net_netem(struct netrig *n, enum net_side side, const char *args)
 
 	snprintf(text, sizeof(text), "qdisc replace dev %s root netem %s\n",
 		 n->dev[side], args);
-	ret = ip_batch(n->ns[side], "tc", text);
+	ret = net_batch(n->ns[side], "tc", text);
 	n->netem[side] = !ret;
 	return ret;
 }
@@ -329,7 +207,7 @@ static void netem_end(struct netrig *n, enum net_side side)
 	if (!n->netem[side])
 		return;
 	snprintf(text, sizeof(text), "qdisc del dev %s root\n", n->dev[side]);
-	ip_batch(n->ns[side], "tc", text);
+	net_batch(n->ns[side], "tc", text);
 	n->netem[side] = false;
 }
 
@@ -360,7 +238,7 @@ static int rig_names(struct netrig *n, enum net_card card, const char **why)
 /* The netns of a test that was killed gives devices back after a while */
 static int wait_home(const char *dev)
 {
-	double end = deadline();
+	double end = net_deadline();
 
 	while (!if_nametoindex(dev)) {
 		if (lab_now() > end)
@@ -413,7 +291,7 @@ static int rig_link(struct netrig *n)
 		ret = find_pci(n);
 	if (ret)
 		return ret;
-	n->home = ns_open();
+	n->home = net_ns_open();
 	if (n->home < 0)
 		return n->home;
 	n->ns[NET_CARD] = n->home;
@@ -580,213 +458,4 @@ int net_rebind(struct netrig *n, const char *driver)
 		return 0;
 	return net_ip(n->home, "link set dev %s name %s\n", name,
 		      n->dev[NET_CARD]);
-}
-
-/* --- sockets --- */
-
-socklen_t net_addr(const struct netrig *n, enum net_side side, int family,
-		   int port, struct sockaddr_storage *ss)
-{
-	struct sockaddr_in6 *sin6 = (void *)ss;
-	struct sockaddr_in *sin = (void *)ss;
-	char text[INET6_ADDRSTRLEN];
-
-	memset(ss, 0, sizeof(*ss));
-	ss->ss_family = family;
-	if (family == AF_INET) {
-		snprintf(text, sizeof(text), "10.73.%u.%u", n->net, side + 1);
-		inet_pton(AF_INET, text, &sin->sin_addr);
-		sin->sin_port = htons(port);
-		return sizeof(*sin);
-	}
-	snprintf(text, sizeof(text), "fd73:%u::%u", n->net, side + 1);
-	inet_pton(AF_INET6, text, &sin6->sin6_addr);
-	sin6->sin6_port = htons(port);
-	return sizeof(*sin6);
-}
-
-int net_set(int fd, int level, int option, int value)
-{
-	return setsockopt(fd, level, option, &value, sizeof(value)) ? -errno : 0;
-}
-
-int net_bind_card(const struct netrig *n, int fd)
-{
-	const char *dev = n->dev[NET_CARD];
-
-	return setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, dev,
-			  strlen(dev) + 1) ? -errno : 0;
-}
-
-int net_timeouts(int fd)
-{
-	struct timeval tv = { .tv_sec = net_patience() / 1000 };
-
-	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)) ||
-	    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv)))
-		return -errno;
-	return 0;
-}
-
-int net_socket(const struct netrig *n, enum net_side side, int family, int type,
-	       int protocol)
-{
-	int sk, ret = ns_enter(n->ns[side]);
-
-	if (ret)
-		return ret;
-	sk = socket(family, type | SOCK_CLOEXEC, protocol);
-	sk = sk < 0 ? -errno : sk;
-	ns_enter(n->home);
-	if (sk < 0)
-		return sk;
-	net_timeouts(sk);
-	/*
-	 * TCP tries again within a second of what a test waits for, so that there is
-	 * no backoff to be patient with; it does not give up any earlier for that.
-	 * Other protocols do not know the options.
-	 */
-	net_set(sk, IPPROTO_TCP, TCP_RTO_MAX_MS, 1000);
-	net_set(sk, IPPROTO_TCP, TCP_USER_TIMEOUT, 600 * 1000);
-	return sk;
-}
-
-/* A socket of the peer, bound to its address and some port */
-static int peer_socket(const struct netrig *n, int family, int type)
-{
-	int sk = net_socket(n, NET_PEER, family, type, 0);
-	struct sockaddr_storage ss;
-	socklen_t len = net_addr(n, NET_PEER, family, 0, &ss);
-	int ret;
-
-	if (sk < 0 || !bind(sk, (void *)&ss, len))
-		return sk;
-	ret = -errno;
-	close(sk);
-	return ret;
-}
-
-int net_listen(const struct netrig *n, int family)
-{
-	int sk = peer_socket(n, family, SOCK_STREAM), ret;
-
-	if (sk < 0 || !listen(sk, 8))
-		return sk;
-	ret = -errno;
-	close(sk);
-	return ret;
-}
-
-static int connect_to(int fd, int other)
-{
-	struct sockaddr_storage ss;
-	socklen_t len = sizeof(ss);
-	int ret = getsockname(other, (void *)&ss, &len);
-
-	/* the work of a ring interrupts it; the next call goes on */
-	if (!ret) {
-		do {
-			ret = connect(fd, (void *)&ss, len);
-		} while (ret && errno == EINTR);
-	}
-	return ret ? -errno : 0;
-}
-
-int net_connect(int fd, int lsk)
-{
-	int ret = connect_to(fd, lsk), sk;
-
-	if (ret)
-		return ret;
-	do {
-		sk = accept4(lsk, NULL, NULL, SOCK_CLOEXEC);
-	} while (sk < 0 && errno == EINTR);
-	if (sk < 0)
-		return -errno;
-	net_timeouts(sk);
-	return sk;
-}
-
-int net_tcp(const struct netrig *n, int family, struct net_pair *p)
-{
-	int lsk = net_listen(n, family);
-
-	*p = NET_PAIR_NONE;
-	if (lsk < 0)
-		return lsk;
-	p->tx = net_socket(n, NET_CARD, family, SOCK_STREAM, 0);
-	if (p->tx >= 0) {
-		net_set(p->tx, IPPROTO_TCP, TCP_NODELAY, 1);
-		p->rx = net_connect(p->tx, lsk);
-	}
-	close(lsk);
-	if (p->tx < 0)
-		return p->tx;
-	return p->rx < 0 ? p->rx : 0;
-}
-
-int net_udp(const struct netrig *n, int family, struct net_pair *p)
-{
-	*p = NET_PAIR_NONE;
-	p->rx = peer_socket(n, family, SOCK_DGRAM);
-	if (p->rx < 0)
-		return p->rx;
-	/* bursts wait there until the test looks at them */
-	net_set(p->rx, SOL_SOCKET, SO_RCVBUFFORCE, 8 * MiB);
-	p->tx = net_socket(n, NET_CARD, family, SOCK_DGRAM, 0);
-	if (p->tx < 0)
-		return p->tx;
-	return connect_to(p->tx, p->rx);
-}
-
-int net_local(const char *addr, struct net_pair *p)
-{
-	struct sockaddr_in sin = { .sin_family = AF_INET };
-	int lsk = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	*p = NET_PAIR_NONE;
-	inet_pton(AF_INET, addr, &sin.sin_addr);
-	if (bind(lsk, (void *)&sin, sizeof(sin)) || listen(lsk, 1)) {
-		close(lsk);
-		return -EADDRNOTAVAIL;
-	}
-	p->tx = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	net_timeouts(lsk);
-	net_timeouts(p->tx);
-	p->rx = net_connect(p->tx, lsk);
-	close(lsk);
-	return p->rx < 0 ? p->rx : 0;
-}
-
-void net_close(struct net_pair *p)
-{
-	struct linger now = { .l_onoff = 1 };
-
-	if (p->tx >= 0) {
-		setsockopt(p->tx, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-		close(p->tx);
-	}
-	if (p->rx >= 0)
-		close(p->rx);
-	*p = NET_PAIR_NONE;
-}
-
-int net_unsent(int fd)
-{
-	int left;
-
-	return ioctl(fd, SIOCOUTQ, &left) ? -errno : left;
-}
-
-int net_wait_acked(int fd)
-{
-	double end = deadline();
-	int left;
-
-	while ((left = net_unsent(fd)) > 0) {
-		if (lab_now() > end)
-			return -ETIME;
-		lab_sleep_ms(5);
-	}
-	return left;
 }
