@@ -40,6 +40,9 @@ series() {
 	done
 }
 
+# The folders of patches/, each a series for one tree, in order.
+folders() { local - LAB_WITHOUT=''; series | sed 's|/.*||' | uniq; }
+
 # Files of ours that go into the kernel tree as they are: everything below a
 # directory the kernel has too, except the lab and the bench.
 new_files() {
