@@ -21,7 +21,7 @@ export JOBS V KERNEL_SRC CPUS SEED
 submake = $(MAKE) -s -j$(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps tree kernel headers tests demo test soak run shell bench check series clean distclean
+.PHONY: help deps tree kernel headers tests demo test soak run shell bench check series bisect clean distclean
 
 help:
 	@sed -n 's/^#- \{0,1\}//p' Makefile
@@ -40,6 +40,7 @@ help:
 #- make bench     instructions per I/O, our kernel against stock
 #- make check     shellcheck, checkpatch, sparse, W=1; patches apply with no fuzz
 #- make series    mailable patches in build/series
+#- make bisect    every patch builds at its place, in five configurations (hours)
 #- make deps      install the Debian packages (tools/testing/lab/packages.txt)
 #- make kernel    build a kernel (KERNEL=plain|debug|stock)
 #- make clean     remove what was built, keep the download; make distclean: all of build/
@@ -115,6 +116,10 @@ check:
 series:
 	@$(LAB)/deps build
 	@$(LAB)/series
+
+bisect:
+	@$(LAB)/deps build
+	@$(LAB)/bisect $(SERIES)
 
 clean:
 	@find $(BUILD) -mindepth 1 -maxdepth 1 ! -name cache -exec rm -rf {} + 2>/dev/null || :
