@@ -1356,48 +1356,21 @@ int dma_iobuf_attach(struct dma_iobuf *buf, struct dma_iobuf_targets *set,
 	return 0;
 }
 
-/**
- * __dma_iobuf_prepare - map a buffer for the devices of a file
- * @buf:	the buffer
- * @file:	file that the I/O is for, it must have ->dma_targets()
- * @retarget:	the I/O went to a device that is no target, or is gone
- *
- * For I/O that a driver has refused because the mapping was missing
- * (dma_iobuf_map_get()). It is not called before: the mapping may be gone again
- * by the time the driver asks, so asking first would save nothing.
- *
- * Devices that @file does not use are left alone. A device that is new behind a
- * disk that @buf was registered for is attached. If all devices are gone there is
- * nothing to do: the I/O waits for a path to come back, or fails, as it does from
- * other memory.
- *
- * Context: process context, sleeps, waits for the exporter. A fatal signal ends
- * the wait.
- * Return: 0; 1: a device that was missing is attached now; -EBADF: @file was not a
- * target of @buf; -EINTR, also if the exporter's wait was interrupted; or the
- * exporter's error.
- */
-int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool retarget)
+/* the devices of @set: 0, 1 or an error as below; @gone: none of them is left */
+static int dma_iobuf_prepare_set(struct dma_iobuf *buf,
+				 struct dma_iobuf_targets *set, bool retarget,
+				 bool *gone)
 {
-	struct dma_iobuf_targets set = { };
 	bool missing = false, mapped = false;
+	struct dma_iobuf_att *att;
 	unsigned int i;
 	int ret;
 
-	ret = dma_iobuf_targets_of(file, &set);
-	/* what cannot be a target was none */
-	if (ret == -EOPNOTSUPP)
-		ret = -EBADF;
-	/* no device is there for now: the disk knows what to do with I/O then */
-	if (ret == -ENXIO)
-		ret = 0;
-	for (i = 0; i < set.nr && !ret; i++) {
-		struct dma_iobuf_att *att;
-
+	for (i = 0; i < set->nr; i++) {
 		/* its end may take a while, which is nothing to wait for */
-		if (READ_ONCE(set.dev[i]->dead))
+		if (READ_ONCE(set->dev[i]->dead))
 			continue;
-		att = dma_iobuf_att_of(buf, set.dev[i]);
+		att = dma_iobuf_att_of(buf, set->dev[i]);
 		if (!att) {
 			missing = true;
 			continue;
@@ -1409,19 +1382,62 @@ int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool retarget)
 		else if (!ret)
 			mapped = true;
 		dma_iobuf_att_put(buf, att, false);
+		if (ret)
+			return ret;
 	}
 	/* if only a mapping was gone, a new device has nothing to do with this I/O */
-	if (!ret && missing && (retarget || !mapped)) {
-		if (dma_iobuf_knows_disk(buf, &set)) {
-			ret = dma_iobuf_add_targets(buf, &set);
+	if (missing && (retarget || !mapped)) {
+		if (dma_iobuf_knows_disk(buf, set)) {
+			ret = dma_iobuf_add_targets(buf, set);
 			/* 0: somebody else was quicker, and has attached it */
-			if (ret >= 0)
-				ret = 1;
-		} else if (!mapped) {
-			ret = -EBADF;
+			return ret < 0 ? ret : 1;
 		}
+		if (!mapped)
+			return -EBADF;
 	}
-	dma_iobuf_targets_put(&set);
+	*gone = !mapped;
+	return mapped ? 0 : -ENODEV;
+}
+
+/**
+ * __dma_iobuf_prepare - map a buffer for the devices of a file
+ * @buf:	the buffer
+ * @file:	file that the I/O is for, it must have ->dma_targets()
+ * @retarget:	the I/O went to a device that is no target, or is gone
+ *
+ * For I/O that a driver has refused because the mapping was missing
+ * (dma_iobuf_map_get()). It is not called before: the mapping may be gone again
+ * by the time the driver asks, so asking first would save nothing.
+ *
+ * Devices that @file does not use are left alone. A device that is new behind a
+ * disk that @buf was registered for is attached. If a disk has no device for now,
+ * as ->dma_targets() says by -ENXIO, there is nothing to do: the I/O waits for a
+ * path to come back, or fails, as it does from other memory.
+ *
+ * Context: process context, sleeps, waits for the exporter. A fatal signal ends
+ * the wait.
+ * Return: 0; 1: a device that was missing is attached now; -EBADF: @file was not a
+ * target of @buf; -ENODEV: its devices are gone; -EINTR, also if the exporter's
+ * wait was interrupted; or the exporter's error.
+ */
+int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool retarget)
+{
+	struct dma_iobuf_targets set = { };
+	bool gone = true;
+	int ret, i;
+
+	/* they may go while the exporter takes its time: who is left then? */
+	for (i = 0; i < 2 && gone; i++) {
+		gone = false;
+		ret = dma_iobuf_targets_of(file, &set);
+		if (!ret)
+			ret = dma_iobuf_prepare_set(buf, &set, retarget, &gone);
+		else if (ret == -ENXIO)
+			ret = 0;
+		else if (ret == -EOPNOTSUPP)
+			ret = -EBADF;	/* what cannot be a target was none */
+		dma_iobuf_targets_put(&set);
+	}
 	return ret;
 }
 
