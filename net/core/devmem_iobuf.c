@@ -919,11 +919,14 @@ int net_devmem_iobuf_fill_skb(struct sk_buff *skb, struct iov_iter *from,
 /* RFC 1122, 4.2.3.5: who sends is to be told when R1 is reached */
 static bool net_iobuf_sk_tell(const struct sock *sk)
 {
+	u8 sent, probes;
+
 	if (!sk_is_tcp(sk))
 		return true;
 	/* a queue that says what it drops: nothing counts as sent, so TCP probes */
-	return max(READ_ONCE(inet_csk(sk)->icsk_retransmits),
-		   READ_ONCE(inet_csk(sk)->icsk_probes_out)) >=
+	sent = READ_ONCE(inet_csk(sk)->icsk_retransmits);
+	probes = READ_ONCE(inet_csk(sk)->icsk_probes_out);
+	return max(sent, probes) >=
 	       READ_ONCE(sock_net(sk)->ipv4.sysctl_tcp_retries1);
 }
 
