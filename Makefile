@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0
 # io_uring reads and writes straight to dma-bufs: the front door.
 #
 # Each target is a short call of a tool in tools/testing/lab; `make help` says what

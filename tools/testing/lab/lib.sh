@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 # Sourced by the lab's host-side tools: where things are, how to talk.
 # shellcheck disable=SC2034  # the names below are for those who source this
