@@ -138,6 +138,37 @@ static void let_go(struct __test_metadata *_metadata, struct netrig *n)
 	EXPECT_EQ(1, bufinfo_attached(n->pci));
 }
 
+/*
+ * Small sends share a packet, and what became of it is told to the first one's
+ * notification only. The others know it as well, whether that one reports or not.
+ */
+TEST_F(path, usage_of_a_shared_packet)
+{
+	static const bool reports[][3] = {
+		{ false, true, true }, { false, false, true },
+		{ true, false, true }, { true, true, true },
+	};
+	struct netrig *n = &self->net;
+	struct piece pieces[3];
+	struct io_uring_sqe *sqe;
+	struct receiver r;
+
+	for (unsigned int i = 0; i < 3; i++)
+		pieces[i] = (struct piece){ .seed = SEED, .pos = i * 100,
+					   .len = 100 };
+	for (unsigned int i = 0; i < 4; i++) {
+		ASSERT_EQ(0, receiver_start(&r, self->tcp.rx, pieces, 3));
+		for (unsigned int j = 0; j < 3; j++) {
+			sqe = net_prep(n, self->tcp.tx, 0, pieces[j].pos, 100,
+				       j < 2 ? MSG_MORE : 0);
+			if (!reports[i][j])
+				sqe->ioprio &= ~IORING_SEND_ZC_REPORT_USAGE;
+			ASSERT_EQ(100, net_do(n));
+		}
+		check_arrived(_metadata, n, &r);
+	}
+}
+
 TEST_F(path, unregistered_while_queued)
 {
 	struct netrig *n = &self->net;
