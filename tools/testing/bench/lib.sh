@@ -45,13 +45,13 @@ guest() {
 	shift 4
 	kernel_ready "$kernel"
 	rm -f "$out/$name.json"
-	status=0
+	guest_status=0
 	"$vm" -k "$kernel" -i "$iommu" -c 1 -T "$limit" -n "bench-$name" "$@" \
-		>"$out/$name.txt" 2>&1 || status=$?
+		>"$out/$name.txt" 2>&1 || guest_status=$?
 	tr -d '\r' <"$out/$name.txt" | grep '^{"what":' >"$out/$name.json" || :
-	if [ "$status" -ne 0 ]; then
+	if [ "$guest_status" -ne 0 ]; then
 		grep -v '^{"what":' "$out/$name.txt" >&2 || :
-		die "the $kernel kernel with IOMMU $iommu: exit status $status (see $out/$name.txt, build/logs/bench-$name.log)"
+		die "the $kernel kernel with IOMMU $iommu: exit status $guest_status (see $out/$name.txt, build/logs/bench-$name.log)"
 	fi
 }
 
