@@ -69,17 +69,136 @@ static void blk_dmabuf_direction(struct kunit *test)
 	req->biotail = bio;
 	for (i = 0; i < ARRAY_SIZE(cases); i++) {
 		struct dma_iobuf *buf = make_buf(test, cases[i].dir);
-		struct dma_iobuf_map *map;
+		struct dma_iova_state state;
+		struct blk_dma_iter iter;
 
 		bvec_set_dma_win(&bv, &buf->win[0], SZ_4K, 0);
 		req->cmd_flags = cases[i].op | REQ_DMABUF;
-		map = blk_rq_dma_iobuf_get(req, NULL);
-		KUNIT_ASSERT_TRUE(test, IS_ERR(map));
-		KUNIT_EXPECT_EQ_MSG(test, cases[i].err, PTR_ERR(map), "case %u",
-				    i);
-		KUNIT_EXPECT_EQ(test, cases[i].err,
-				blk_status_to_errno(blk_rq_dma_iobuf_status(req, map)));
+		KUNIT_ASSERT_FALSE(test, blk_rq_dma_map_iter_start(req, NULL,
+								   &state,
+								   &iter));
+		KUNIT_EXPECT_EQ_MSG(test, cases[i].err,
+				    blk_status_to_errno(iter.status),
+				    "case %u", i);
 	}
+}
+
+static void map_unused(struct percpu_ref *ref)
+{
+}
+
+/*
+ * One attachment with a mapping in granules of 4 KiB, the last first.
+ * put_mapping() says whether somebody still holds it.
+ */
+static struct dma_iobuf_map *make_mapping(struct kunit *test,
+					  struct dma_iobuf *buf,
+					  struct device *dev, unsigned int nr)
+{
+	struct dma_iobuf_att *att;
+	struct dma_iobuf_map *map;
+	unsigned int i;
+
+	att = kunit_kzalloc(test, sizeof(*att), GFP_KERNEL);
+	map = kunit_kzalloc(test, struct_size(map, addr, nr), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, att);
+	KUNIT_ASSERT_NOT_NULL(test, map);
+	KUNIT_ASSERT_EQ(test, 0, percpu_ref_init(&map->ref, map_unused,
+						 PERCPU_REF_INIT_ATOMIC,
+						 GFP_KERNEL));
+	att->hits = alloc_percpu(unsigned long);
+	map->nr = nr;
+	map->granule = SZ_4K;
+	map->shift = 12;
+	for (i = 0; i < nr; i++)
+		map->addr[i] = SZ_1M + (nr - 1 - i) * SZ_4K;
+	rcu_assign_pointer(att->map, map);
+	rcu_assign_pointer(buf->att[0], att);
+	buf->dev[0] = dev;
+	smp_store_release(&buf->nr_att, 1);
+	return map;
+}
+
+static bool put_mapping(struct dma_iobuf *buf, struct dma_iobuf_map *map)
+{
+	struct dma_iobuf_att *att = rcu_dereference_protected(buf->att[0], true);
+	bool held;
+
+	percpu_ref_kill(&map->ref);
+	held = !percpu_ref_is_zero(&map->ref);
+	percpu_ref_exit(&map->ref);
+	free_percpu(att->hits);
+	return held;
+}
+
+/* The iterator of all drivers takes the mapping, and finds every piece */
+static void blk_dmabuf_iter(struct kunit *test)
+{
+	static const struct {
+		unsigned int off, len, segs;
+	} cases[] = {
+		{ 0, SZ_4K, 1 },
+		{ 512, 512, 1 },
+		{ SZ_4K, SZ_4K, 1 },
+		{ 512, SZ_4K, 2 },
+		{ 0, SZ_16K, 4 },
+		{ SZ_4K - 4, 8 + SZ_4K, 3 },
+	};
+	struct request *req = kunit_kzalloc(test, sizeof(*req), GFP_KERNEL);
+	struct bio *bio = kunit_kzalloc(test, sizeof(*bio), GFP_KERNEL);
+	struct dma_iobuf *buf = make_buf(test, DMA_BIDIRECTIONAL);
+	struct dma_iova_state state = { .__size = SZ_4K };
+	/* only to be found in a table */
+	struct device *dev = (struct device *)buf;
+	struct blk_dma_iter iter;
+	struct dma_iobuf_map *map;
+	struct bio_vec bv;
+	unsigned int i, segs, off;
+
+	KUNIT_ASSERT_NOT_NULL(test, req);
+	KUNIT_ASSERT_NOT_NULL(test, bio);
+	bio->bi_io_vec = &bv;
+	req->bio = bio;
+	req->biotail = bio;
+	req->cmd_flags = REQ_OP_READ | REQ_DMABUF;
+	map = make_mapping(test, buf, dev, 4);
+	for (i = 0; i < ARRAY_SIZE(cases); i++) {
+		bvec_set_dma_win(&bv, &buf->win[0], SZ_16K, 0);
+		bio->bi_iter = (struct bvec_iter) {
+			.bi_size	= cases[i].len,
+			.bi_offset	= cases[i].off,
+		};
+		req->__data_len = cases[i].len;
+		memset(&iter, 0xff, sizeof(iter));
+		KUNIT_ASSERT_TRUE(test, blk_rq_dma_map_iter_start(req, dev,
+								  &state,
+								  &iter));
+		KUNIT_ASSERT_PTR_EQ(test, map, iter.iobuf_map);
+		KUNIT_EXPECT_EQ_MSG(test, cases[i].segs,
+				    blk_dma_iter_iobuf_segs(&iter, 9),
+				    "case %u", i);
+		KUNIT_EXPECT_EQ_MSG(test, min(cases[i].segs, 2U),
+				    blk_dma_iter_iobuf_segs(&iter, 2),
+				    "case %u", i);
+		segs = 0;
+		off = cases[i].off;
+		do {
+			KUNIT_EXPECT_EQ_MSG(test, map->addr[off / SZ_4K] +
+					    off % SZ_4K, iter.addr,
+					    "case %u", i);
+			KUNIT_ASSERT_NE(test, 0, iter.len);
+			off += iter.len;
+			segs++;
+		} while (blk_rq_dma_map_iter_next(req, dev, &iter));
+		KUNIT_EXPECT_EQ_MSG(test, 0, iter.status, "case %u", i);
+		KUNIT_EXPECT_EQ_MSG(test, cases[i].segs, segs, "case %u", i);
+		KUNIT_EXPECT_EQ_MSG(test, cases[i].len, off - cases[i].off,
+				    "case %u", i);
+		/* what a driver keeps for a mapping of its own says that there is none */
+		KUNIT_EXPECT_FALSE(test, dma_use_iova(&state));
+		dma_iobuf_map_put(map);
+	}
+	KUNIT_EXPECT_FALSE(test, put_mapping(buf, map));
 }
 
 struct piece {
@@ -186,6 +305,7 @@ static void blk_dmabuf_split_small(struct kunit *test)
 static struct kunit_case blk_dmabuf_cases[] = {
 	KUNIT_CASE(blk_dmabuf_errnos),
 	KUNIT_CASE(blk_dmabuf_direction),
+	KUNIT_CASE(blk_dmabuf_iter),
 	KUNIT_CASE(blk_dmabuf_split),
 	KUNIT_CASE(blk_dmabuf_split_small),
 	{}

@@ -39,15 +39,16 @@ bool bio_dmabuf_needs_cpu(struct bio *bio)
 blk_status_t bio_dmabuf_check(struct bio *bio)
 {
 	struct gendisk *disk = bio->bi_bdev->bd_disk;
+	blk_features_t features = disk->queue->limits.features;
 
-	if (!blk_queue_dmabuf(disk->queue))
+	if (!(features & BLK_FEAT_DMABUF))
 		return BLK_STS_NOMAP;
+	/* a write that was partly submitted can't be issued a second time */
+	if (IS_ENABLED(CONFIG_BLK_DEV_ZONED) && features & BLK_FEAT_ZONED)
+		return BLK_STS_NOTSUPP;
 	if (bio_has_crypt_ctx(bio))
 		return BLK_STS_NOTSUPP;
-	if (bio_dmabuf_needs_cpu(bio))
-		return BLK_STS_NOTSUPP;
-	/* a write that was partly submitted can't be issued a second time */
-	if (bdev_is_zoned(bio->bi_bdev))
+	if (blk_get_integrity(disk) && bio_dmabuf_needs_cpu(bio))
 		return BLK_STS_NOTSUPP;
 	return BLK_STS_OK;
 }
@@ -165,31 +166,6 @@ int generic_file_dma_targets(struct file *file, struct dma_iobuf_targets *set)
 EXPORT_SYMBOL_GPL(generic_file_dma_targets);
 
 /**
- * blk_rq_dma_iobuf_get - take the mapping of a request's data
- * @req:	REQ_DMABUF request
- * @dma_dev:	device that is going to work on it
- *
- * Call from ->queue_rq(), and drop it with dma_iobuf_map_put() as soon as the
- * hardware is done, not when the request is freed: an exporter may be waiting.
- *
- * Context: any.
- * Return: see dma_iobuf_map_get(). -EFAULT: devices may not use this memory in
- * the direction of the request.
- */
-struct dma_iobuf_map *blk_rq_dma_iobuf_get(struct request *req,
-		struct device *dma_dev)
-{
-	struct bio_vec bv = req_bvec(req);
-	struct dma_iobuf *buf = bvec_dma_win(&bv)->buf;
-
-	/* submitters check that, too; nothing gets past this */
-	if (buf->dir != DMA_BIDIRECTIONAL && buf->dir != rq_dma_dir(req))
-		return ERR_PTR(-EFAULT);
-	return dma_iobuf_map_get(buf, dma_dev);
-}
-EXPORT_SYMBOL_GPL(blk_rq_dma_iobuf_get);
-
-/**
  * blk_rq_dma_iobuf_status - what to end a request with that got no mapping
  * @req:	REQ_DMABUF request
  * @map:	ERR_PTR() from blk_rq_dma_iobuf_get()
@@ -216,24 +192,6 @@ blk_status_t blk_rq_dma_iobuf_status(struct request *req,
 	}
 }
 EXPORT_SYMBOL_GPL(blk_rq_dma_iobuf_status);
-
-/**
- * blk_rq_dma_iobuf_addr - DMA address of the start of a request's data
- * @req:	REQ_DMABUF request
- * @map:	from blk_rq_dma_iobuf_get()
- * @len:	returns the bytes that are contiguous from there
- *
- * If @len is all of blk_rq_payload_bytes() no iteration is needed.
- */
-dma_addr_t blk_rq_dma_iobuf_addr(struct request *req,
-		struct dma_iobuf_map *map, u32 *len)
-{
-	struct bio_vec bv = req_bvec(req);
-
-	return dma_iobuf_map_addr(map, bvec_dma_win(&bv)->base + bv.bv_offset,
-				  bv.bv_len, len);
-}
-EXPORT_SYMBOL_GPL(blk_rq_dma_iobuf_addr);
 
 /* the next contiguous piece; REQ_DMABUF requests never have a second bio */
 bool blk_rq_dma_iobuf_iter_next(struct blk_dma_iter *iter)
@@ -265,12 +223,12 @@ bool blk_rq_dma_iobuf_iter_start(struct request *req,
 		struct dma_iobuf_map *map, struct blk_dma_iter *iter)
 {
 	memset(iter, 0, sizeof(*iter));
-	iter->iobuf_map = map;
-	iter->p2pdma.map = PCI_P2PDMA_MAP_NONE;
-	if (WARN_ON_ONCE(!req->bio || req->bio != req->biotail)) {
+	if (WARN_ON_ONCE(req->bio != req->biotail)) {
 		iter->status = BLK_STS_IOERR;
 		return false;
 	}
+	iter->iobuf_map = map;
+	iter->p2pdma.map = PCI_P2PDMA_MAP_NONE;
 	iter->iter.bio = req->bio;
 	iter->iter.bvecs = req->bio->bi_io_vec;
 	iter->iter.iter = req->bio->bi_iter;
@@ -278,21 +236,43 @@ bool blk_rq_dma_iobuf_iter_start(struct request *req,
 }
 EXPORT_SYMBOL_GPL(blk_rq_dma_iobuf_iter_start);
 
-/**
- * blk_rq_dma_iobuf_segs - count the DMA segments of a request
- * @req:	REQ_DMABUF request
- * @map:	from blk_rq_dma_iobuf_get()
- * @max:	stop counting here
- */
-unsigned int blk_rq_dma_iobuf_segs(struct request *req,
-		struct dma_iobuf_map *map, unsigned int max)
+/* blk_rq_dma_map_iter_start() for REQ_DMABUF */
+bool blk_rq_dma_iobuf_map_iter_start(struct request *req,
+		struct device *dma_dev, struct dma_iova_state *state,
+		struct blk_dma_iter *iter)
 {
-	struct blk_dma_iter iter;
-	unsigned int segs = 0;
-	bool more = blk_rq_dma_iobuf_iter_start(req, map, &iter);
+	struct dma_iobuf_map *map;
+	dma_addr_t addr;
+	u32 len;
 
-	while (more && ++segs < max)
-		more = blk_rq_dma_iobuf_iter_next(&iter);
+	map = blk_rq_dma_iobuf_get(req, dma_dev, &addr, &len);
+	if (IS_ERR(map)) {
+		iter->status = blk_rq_dma_iobuf_status(req, map);
+		return false;
+	}
+	/* for drivers that ask blk_rq_dma_map_coalesce() */
+	memset(state, 0, sizeof(*state));
+	if (blk_rq_dma_iobuf_iter_start(req, map, iter))
+		return true;
+	dma_iobuf_map_put(map);
+	return false;
+}
+
+/**
+ * blk_dma_iter_iobuf_segs - count the DMA segments of a REQ_DMABUF request
+ * @iter:	at the first one
+ * @max:	stop counting here
+ *
+ * Return: their number, at most @max. @iter stays where it is.
+ */
+unsigned int blk_dma_iter_iobuf_segs(const struct blk_dma_iter *iter,
+		unsigned int max)
+{
+	struct blk_dma_iter copy = *iter;
+	unsigned int segs = 1;
+
+	while (segs < max && blk_rq_dma_iobuf_iter_next(&copy))
+		segs++;
 	return segs;
 }
-EXPORT_SYMBOL_GPL(blk_rq_dma_iobuf_segs);
+EXPORT_SYMBOL_GPL(blk_dma_iter_iobuf_segs);

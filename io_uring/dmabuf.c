@@ -691,19 +691,20 @@ int io_dmabuf_prep_rw(struct io_kiocb *req, struct kiocb *kiocb)
 	/* a slot may serve a file whose directory or mount is DAX by now */
 	if (unlikely(IS_DAX(file_inode(req->file))))
 		return -EBADF;
-	/*
-	 * Polling takes ->private for the bio, with metadata it is the uio_meta.
-	 * Whoever polls does not look at IOCB_HIPRI, so say what block devices
-	 * say to the two together.
-	 */
-	if (unlikely((kiocb->ki_flags & IOCB_HIPRI) &&
-		     (kiocb->ki_flags & IOCB_HAS_METADATA)))
-		return -EOPNOTSUPP;
-	/*
-	 * An exporter that moves the memory, or the device going away, waits
-	 * for the command. It must not depend on the application to poll.
-	 */
-	kiocb->ki_flags &= ~IOCB_HIPRI;
+	if (unlikely(kiocb->ki_flags & IOCB_HIPRI)) {
+		/*
+		 * Polling takes ->private for the bio, with metadata it is the
+		 * uio_meta: say what block devices say to the two together.
+		 */
+		if (kiocb->ki_flags & IOCB_HAS_METADATA)
+			return -EOPNOTSUPP;
+		/*
+		 * An exporter that moves the memory, or the device going away,
+		 * waits for the command. It must not depend on the application
+		 * to poll.
+		 */
+		kiocb->ki_flags &= ~IOCB_HIPRI;
+	}
 	return io_dmabuf_map(req, kiocb->ki_flags & IOCB_NOWAIT);
 }
 
