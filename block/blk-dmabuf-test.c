@@ -26,14 +26,14 @@ static struct dma_iobuf *make_buf(struct kunit *test,
 /* Status codes of dma-bufs have an errno; the errnos of others stay I/O errors */
 static void blk_dmabuf_errnos(struct kunit *test)
 {
-	KUNIT_EXPECT_EQ(test, -EBADF, blk_status_to_errno(BLK_STS_NOMAP));
+	KUNIT_EXPECT_EQ(test, -EBADF, blk_status_to_errno(BLK_STS_NOTARGET));
 	KUNIT_EXPECT_EQ(test, -EFAULT, blk_status_to_errno(BLK_STS_DIRECTION));
 	KUNIT_EXPECT_TRUE(test, errno_to_blk_status(-EBADF) == BLK_STS_IOERR);
 	KUNIT_EXPECT_TRUE(test, errno_to_blk_status(-EFAULT) == BLK_STS_IOERR);
 	KUNIT_EXPECT_TRUE(test, errno_to_blk_status(-EIO) == BLK_STS_IOERR);
 	KUNIT_EXPECT_TRUE(test, errno_to_blk_status(-EINVAL) == BLK_STS_INVAL);
 	KUNIT_EXPECT_TRUE(test, errno_to_blk_status(0) == BLK_STS_OK);
-	KUNIT_EXPECT_FALSE(test, blk_path_error(BLK_STS_NOMAP));
+	KUNIT_EXPECT_FALSE(test, blk_path_error(BLK_STS_NOTARGET));
 	KUNIT_EXPECT_FALSE(test, blk_path_error(BLK_STS_DIRECTION));
 }
 

@@ -42,7 +42,7 @@ blk_status_t bio_dmabuf_check(struct bio *bio)
 	blk_features_t features = disk->queue->limits.features;
 
 	if (!(features & BLK_FEAT_DMABUF))
-		return BLK_STS_NOMAP;
+		return BLK_STS_NOTARGET;
 	/* a write that was partly submitted can't be issued a second time */
 	if (IS_ENABLED(CONFIG_BLK_DEV_ZONED) && features & BLK_FEAT_ZONED)
 		return BLK_STS_NOTSUPP;
@@ -130,7 +130,7 @@ int bio_split_dmabuf(struct bio *bio, const struct queue_limits *lim,
 	return 0;
 }
 
-int bdev_dma_targets(struct block_device *bdev, struct dma_iobuf_targets *set)
+int bdev_dma_targets(struct block_device *bdev, struct dma_iobuf_set *set)
 {
 	struct gendisk *disk = bdev->bd_disk;
 
@@ -138,7 +138,7 @@ int bdev_dma_targets(struct block_device *bdev, struct dma_iobuf_targets *set)
 		return -EOPNOTSUPP;
 	if (bdev_is_zoned(bdev))
 		return -EOPNOTSUPP;
-	dma_iobuf_targets_add_disk(set, disk->diskseq);
+	dma_iobuf_set_add_disk(set, disk->diskseq);
 	return disk->fops->dma_targets(disk, set);
 }
 
@@ -153,7 +153,7 @@ int bdev_dma_targets(struct block_device *bdev, struct dma_iobuf_targets *set)
  * Context: process context, sleeps.
  * Return: 0 or -EOPNOTSUPP.
  */
-int generic_file_dma_targets(struct file *file, struct dma_iobuf_targets *set)
+int generic_file_dma_targets(struct file *file, struct dma_iobuf_set *set)
 {
 	struct inode *inode = file_inode(file);
 
@@ -180,7 +180,7 @@ blk_status_t blk_rq_dma_iobuf_status(struct request *req,
 	case -EAGAIN:
 		return BLK_STS_AGAIN;
 	case -EBADF:
-		return BLK_STS_NOMAP;
+		return BLK_STS_NOTARGET;
 	case -EFAULT:
 		return BLK_STS_DIRECTION;
 	case -ENODEV:

@@ -16,7 +16,7 @@
 #include "io_uring.h"
 #include "rsrc.h"
 #include "regbuf.h"
-#include "dmabuf.h"
+#include "regbuf_dmabuf.h"
 
 static struct io_rsrc_node *
 io_regbuf_empty(const struct io_uring_regbuf_desc *desc)
@@ -56,24 +56,25 @@ io_regbuf_dmabuf(struct io_ring_ctx *ctx, const struct io_uring_regbuf_desc *des
 {
 	struct io_uring_regbuf_reason __user *ureason =
 						u64_to_user_ptr(desc->reason);
-	struct io_dmabuf_why why = { .target = -1 };
+	struct io_regbuf_why why = { .target = -1 };
 	struct io_rsrc_node *node;
 	int ret;
 
 	if (desc->reason) {
 		if ((uintptr_t)ureason != desc->reason)
 			return ERR_PTR(-EFAULT);
-		ret = io_dmabuf_reason_check(ureason);
+		ret = io_regbuf_reason_check(ureason);
 		if (ret)
 			return ERR_PTR(ret);
 	}
 	*in_place = desc->flags & IO_REGBUF_DMABUF_ADD_TARGETS;
 	if (!*in_place)
-		node = io_dmabuf_register(ctx, desc, &why);
+		node = io_regbuf_register_dmabuf(ctx, desc, &why);
 	else
-		node = ERR_PTR(io_dmabuf_extend(ctx, desc, old, tag, &why));
+		node = ERR_PTR(io_regbuf_add_targets(ctx, desc, old, tag,
+						     &why));
 	if (IS_ERR(node) && ureason)
-		io_dmabuf_reason_write(ureason, &why, PTR_ERR(node));
+		io_regbuf_reason_write(ureason, &why, PTR_ERR(node));
 	return node;
 }
 
@@ -260,7 +261,7 @@ static int io_query_regbuf_map(struct io_ring_ctx *ctx,
 	node = io_rsrc_node_lookup(&ctx->buf_table, q->slot);
 	if (IS_ENABLED(CONFIG_DMA_SHARED_BUFFER) && node &&
 	    (node->buf->flags & IO_REGBUF_F_DMABUF))
-		return io_dmabuf_query(node->buf, q);
+		return io_regbuf_query_map(node->buf, q);
 	if (q->target)
 		return -EINVAL;
 	if (node) {

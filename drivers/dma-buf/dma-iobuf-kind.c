@@ -16,7 +16,7 @@
 #include <linux/pci.h>
 #include <linux/pci-p2pdma.h>
 
-#include "dma-iobuf.h"
+#include "dma-iobuf-internal.h"
 
 /* translations that are made to tell where a large mapping is */
 #define DMA_IOBUF_KIND_SAMPLES	64

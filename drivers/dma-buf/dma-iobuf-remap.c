@@ -14,7 +14,7 @@
 #include <linux/sizes.h>
 #include <linux/slab.h>
 
-#include "dma-iobuf.h"
+#include "dma-iobuf-internal.h"
 
 /* a length in a scatterlist is 32 bits; this one keeps the granule large */
 #define DMA_IOBUF_REMAP_ENTRY	SZ_2G

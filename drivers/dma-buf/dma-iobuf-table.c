@@ -21,7 +21,7 @@
 #include <linux/overflow.h>
 #include <linux/slab.h>
 
-#include "dma-iobuf.h"
+#include "dma-iobuf-internal.h"
 
 /* bytes of granules that a run may cost, before runs are what is stored */
 #define DMA_IOBUF_RUN_COST	16

@@ -6,7 +6,7 @@
 #include <linux/prandom.h>
 #include <linux/slab.h>
 
-#include "dma-iobuf.h"
+#include "dma-iobuf-internal.h"
 
 struct run {
 	dma_addr_t addr;

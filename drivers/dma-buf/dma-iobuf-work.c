@@ -17,7 +17,7 @@
 #include <linux/user_namespace.h>
 #include <linux/workqueue.h>
 
-#include "dma-iobuf.h"
+#include "dma-iobuf-internal.h"
 
 #define DMA_IOBUF_USER_WORKERS	32
 

@@ -18,7 +18,7 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 
-#include "dma-iobuf.h"
+#include "dma-iobuf-internal.h"
 
 /* ---- mappings ---- */
 
@@ -875,15 +875,14 @@ void dma_iobuf_dev_retire(struct dma_iobuf_dev *idev)
 }
 
 /**
- * dma_iobuf_targets_add - add a device to a set
+ * dma_iobuf_set_add - add a device to a set
  * @set:	the set, filled by ->dma_targets()
  * @idev:	the device, or NULL if there is none
  *
  * Context: any; takes a reference to @idev.
  * Return: 0, also if @idev was in @set; -EOPNOTSUPP without @idev; -E2BIG.
  */
-int dma_iobuf_targets_add(struct dma_iobuf_targets *set,
-			  struct dma_iobuf_dev *idev)
+int dma_iobuf_set_add(struct dma_iobuf_set *set, struct dma_iobuf_dev *idev)
 {
 	unsigned int i;
 
@@ -898,10 +897,10 @@ int dma_iobuf_targets_add(struct dma_iobuf_targets *set,
 	set->dev[set->nr++] = idev;
 	return 0;
 }
-EXPORT_SYMBOL_GPL(dma_iobuf_targets_add);
+EXPORT_SYMBOL_GPL(dma_iobuf_set_add);
 
 /**
- * dma_iobuf_targets_add_disk - say which disk the devices of a set are of
+ * dma_iobuf_set_add_disk - say which disk the devices of a set are of
  * @set:	the set, filled by ->dma_targets()
  * @seq:	sequence number of the disk (&struct gendisk.diskseq)
  *
@@ -910,7 +909,7 @@ EXPORT_SYMBOL_GPL(dma_iobuf_targets_add);
  *
  * Context: any.
  */
-void dma_iobuf_targets_add_disk(struct dma_iobuf_targets *set, u64 seq)
+void dma_iobuf_set_add_disk(struct dma_iobuf_set *set, u64 seq)
 {
 	unsigned int i;
 
@@ -920,15 +919,15 @@ void dma_iobuf_targets_add_disk(struct dma_iobuf_targets *set, u64 seq)
 	if (set->nr_disks < DMA_IOBUF_MAX_DEVS)
 		set->disk[set->nr_disks++] = seq;
 }
-EXPORT_SYMBOL_GPL(dma_iobuf_targets_add_disk);
+EXPORT_SYMBOL_GPL(dma_iobuf_set_add_disk);
 
 /**
- * dma_iobuf_targets_put - empty a set and drop its references
+ * dma_iobuf_set_put - empty a set and drop its references
  * @set:	the set
  *
  * Context: process context.
  */
-void dma_iobuf_targets_put(struct dma_iobuf_targets *set)
+void dma_iobuf_set_put(struct dma_iobuf_set *set)
 {
 	while (set->nr)
 		dma_iobuf_dev_put(set->dev[--set->nr]);
@@ -936,14 +935,14 @@ void dma_iobuf_targets_put(struct dma_iobuf_targets *set)
 }
 
 /**
- * dma_iobuf_targets_of - add the leaf devices behind a file to a set
+ * dma_iobuf_set_of_file - add the leaf devices behind a file to a set
  * @file:	the file
  * @set:	the set, still to be put by the caller when this fails
  *
  * Context: process context, sleeps.
  * Return: 0; -EOPNOTSUPP if the file or its device cannot take a dma-buf.
  */
-int dma_iobuf_targets_of(struct file *file, struct dma_iobuf_targets *set)
+int dma_iobuf_set_of_file(struct file *file, struct dma_iobuf_set *set)
 {
 	if (!file->f_op->dma_targets)
 		return -EOPNOTSUPP;
@@ -951,12 +950,12 @@ int dma_iobuf_targets_of(struct file *file, struct dma_iobuf_targets *set)
 }
 
 /**
- * dma_iobuf_targets_pin - whether a device needs pinned memory
+ * dma_iobuf_set_need_pin - whether a device needs pinned memory
  * @set:	the devices
  *
  * Context: any.
  */
-bool dma_iobuf_targets_pin(const struct dma_iobuf_targets *set)
+bool dma_iobuf_set_need_pin(const struct dma_iobuf_set *set)
 {
 	unsigned int i;
 
@@ -1126,7 +1125,7 @@ static unsigned int dma_iobuf_drop_known(struct dma_iobuf *buf,
 
 /* remember the disks that @buf is registered for; the oldest makes room */
 static void dma_iobuf_add_disks(struct dma_iobuf *buf,
-				const struct dma_iobuf_targets *set)
+				const struct dma_iobuf_set *set)
 {
 	unsigned int i, k;
 
@@ -1143,7 +1142,7 @@ static void dma_iobuf_add_disks(struct dma_iobuf *buf,
 }
 
 static bool dma_iobuf_knows_disk(const struct dma_iobuf *buf,
-				 const struct dma_iobuf_targets *set)
+				 const struct dma_iobuf_set *set)
 {
 	unsigned int i, k;
 
@@ -1160,7 +1159,7 @@ static bool dma_iobuf_knows_disk(const struct dma_iobuf *buf,
  * any case.
  */
 static int dma_iobuf_add(struct dma_iobuf *buf, struct dma_iobuf_att **atts,
-			 unsigned int nr, const struct dma_iobuf_targets *set)
+			 unsigned int nr, const struct dma_iobuf_set *set)
 {
 	struct dma_iobuf_att *old[DMA_IOBUF_MAX_DEVS];
 	int ret;
@@ -1183,8 +1182,7 @@ static int dma_iobuf_add(struct dma_iobuf *buf, struct dma_iobuf_att **atts,
 }
 
 /* attach a buffer that is in use to the devices that it does not have */
-static int dma_iobuf_add_targets(struct dma_iobuf *buf,
-				 struct dma_iobuf_targets *set)
+static int dma_iobuf_add_set(struct dma_iobuf *buf, struct dma_iobuf_set *set)
 {
 	struct dma_iobuf_att *atts[DMA_IOBUF_MAX_DEVS], *att;
 	unsigned int nr = 0, i;
@@ -1225,7 +1223,7 @@ static int dma_iobuf_add_targets(struct dma_iobuf *buf,
  * Return: 0; or -E2BIG, and @buf is as it was.
  */
 int dma_iobuf_share(struct dma_iobuf *buf, const struct dma_iobuf *from,
-		    const struct dma_iobuf_targets *set)
+		    const struct dma_iobuf_set *set)
 {
 	struct dma_iobuf_att *atts[DMA_IOBUF_MAX_DEVS];
 	unsigned int i, nr = from ? from->nr_att : 0;
@@ -1327,7 +1325,7 @@ struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
  * DMA_IOBUF_DEVICE_MEM and not memory of a device; -EINTR: a fatal signal; or the
  * exporter's error, as user space knows it.
  */
-int dma_iobuf_attach(struct dma_iobuf *buf, struct dma_iobuf_targets *set,
+int dma_iobuf_attach(struct dma_iobuf *buf, struct dma_iobuf_set *set,
 		     struct dma_iobuf_reason *why)
 {
 	struct dma_iobuf_att *att;
@@ -1358,7 +1356,7 @@ int dma_iobuf_attach(struct dma_iobuf *buf, struct dma_iobuf_targets *set,
 
 /* the devices of @set: 0, 1 or an error as below; @gone: none of them is left */
 static int dma_iobuf_prepare_set(struct dma_iobuf *buf,
-				 struct dma_iobuf_targets *set, bool retarget,
+				 struct dma_iobuf_set *set, bool retarget,
 				 bool *gone)
 {
 	bool missing = false, mapped = false;
@@ -1388,7 +1386,7 @@ static int dma_iobuf_prepare_set(struct dma_iobuf *buf,
 	/* if only a mapping was gone, a new device has nothing to do with this I/O */
 	if (missing && (retarget || !mapped)) {
 		if (dma_iobuf_knows_disk(buf, set)) {
-			ret = dma_iobuf_add_targets(buf, set);
+			ret = dma_iobuf_add_set(buf, set);
 			/* 0: somebody else was quicker, and has attached it */
 			return ret < 0 ? ret : 1;
 		}
@@ -1422,21 +1420,21 @@ static int dma_iobuf_prepare_set(struct dma_iobuf *buf,
  */
 int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool retarget)
 {
-	struct dma_iobuf_targets set = { };
+	struct dma_iobuf_set set = { };
 	bool gone = true;
 	int ret, i;
 
 	/* they may go while the exporter takes its time: who is left then? */
 	for (i = 0; i < 2 && gone; i++) {
 		gone = false;
-		ret = dma_iobuf_targets_of(file, &set);
+		ret = dma_iobuf_set_of_file(file, &set);
 		if (!ret)
 			ret = dma_iobuf_prepare_set(buf, &set, retarget, &gone);
 		else if (ret == -ENXIO)
 			ret = 0;
 		else if (ret == -EOPNOTSUPP)
 			ret = -EBADF;	/* what cannot be a target was none */
-		dma_iobuf_targets_put(&set);
+		dma_iobuf_set_put(&set);
 	}
 	return ret;
 }

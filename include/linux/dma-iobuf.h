@@ -115,13 +115,13 @@ struct dma_iobuf_dev {
 };
 
 /**
- * struct dma_iobuf_targets - the leaf devices that may DMA the data of a file
+ * struct dma_iobuf_set - the leaf devices that may DMA the data of a file
  * @nr:		entries used in @dev
  * @dev:	the devices, each with a reference
  * @nr_disks:	entries used in @disk
  * @disk:	sequence numbers of the disks that they are of
  */
-struct dma_iobuf_targets {
+struct dma_iobuf_set {
 	unsigned int		nr;
 	struct dma_iobuf_dev	*dev[DMA_IOBUF_MAX_DEVS];
 	unsigned int		nr_disks;
@@ -369,20 +369,19 @@ void dma_iobuf_att_free(struct dma_iobuf_att *att);
 void dma_iobuf_queue_work(struct dma_iobuf *buf, struct dma_iobuf_work *work,
 			  void (*func)(struct dma_iobuf_work *work));
 
-int dma_iobuf_targets_add(struct dma_iobuf_targets *set,
-			  struct dma_iobuf_dev *idev);
-void dma_iobuf_targets_add_disk(struct dma_iobuf_targets *set, u64 seq);
-void dma_iobuf_targets_put(struct dma_iobuf_targets *set);
-bool dma_iobuf_targets_pin(const struct dma_iobuf_targets *set);
-int dma_iobuf_targets_of(struct file *file, struct dma_iobuf_targets *set);
+int dma_iobuf_set_add(struct dma_iobuf_set *set, struct dma_iobuf_dev *idev);
+void dma_iobuf_set_add_disk(struct dma_iobuf_set *set, u64 seq);
+void dma_iobuf_set_put(struct dma_iobuf_set *set);
+bool dma_iobuf_set_need_pin(const struct dma_iobuf_set *set);
+int dma_iobuf_set_of_file(struct file *file, struct dma_iobuf_set *set);
 
 struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 				   enum dma_data_direction dir,
 				   unsigned int flags);
-int dma_iobuf_attach(struct dma_iobuf *buf, struct dma_iobuf_targets *set,
+int dma_iobuf_attach(struct dma_iobuf *buf, struct dma_iobuf_set *set,
 		     struct dma_iobuf_reason *why);
 int dma_iobuf_share(struct dma_iobuf *buf, const struct dma_iobuf *from,
-		    const struct dma_iobuf_targets *set);
+		    const struct dma_iobuf_set *set);
 int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool retarget);
 void dma_iobuf_free(struct dma_iobuf *buf, void (*gone)(void *priv), void *priv);
 bool dma_iobuf_has_target(struct dma_iobuf *buf,
@@ -404,14 +403,13 @@ static inline void dma_iobuf_dev_shutdown(struct dma_iobuf_dev *idev)
 {
 }
 
-static inline int dma_iobuf_targets_add(struct dma_iobuf_targets *set,
-					struct dma_iobuf_dev *idev)
+static inline int dma_iobuf_set_add(struct dma_iobuf_set *set,
+				    struct dma_iobuf_dev *idev)
 {
 	return -EOPNOTSUPP;
 }
 
-static inline void dma_iobuf_targets_add_disk(struct dma_iobuf_targets *set,
-					      u64 seq)
+static inline void dma_iobuf_set_add_disk(struct dma_iobuf_set *set, u64 seq)
 {
 }
 #endif

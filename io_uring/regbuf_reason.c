@@ -15,14 +15,14 @@
 
 #include <uapi/linux/io_uring.h>
 
-#include "dmabuf.h"
+#include "regbuf_dmabuf.h"
 
 /* @err 0: any other; of one stage the first that fits */
 static const struct {
 	u32		stage;
 	int		err;
 	const char	*text;
-} io_dmabuf_texts[] = {
+} io_regbuf_texts[] = {
 	{ IO_REGBUF_STAGE_FD, -EBADF,
 	  "dmabuf_fd is not open.",
 	},
@@ -133,7 +133,7 @@ static const struct {
 };
 
 /**
- * io_dmabuf_fail - note what failed
+ * io_regbuf_fail - note what failed
  * @why:	the reason
  * @stage:	IO_REGBUF_STAGE_*
  * @err:	the errno, negative
@@ -141,7 +141,7 @@ static const struct {
  *
  * Return: @err.
  */
-int io_dmabuf_fail(struct io_dmabuf_why *why, u32 stage, int err,
+int io_regbuf_fail(struct io_regbuf_why *why, u32 stage, int err,
 		   const char *text)
 {
 	why->stage = stage;
@@ -152,13 +152,13 @@ int io_dmabuf_fail(struct io_dmabuf_why *why, u32 stage, int err,
 }
 
 /**
- * io_dmabuf_fail_core - take over what the core says of a failure
- * @why:	the reason, with &io_dmabuf_why.core filled in
+ * io_regbuf_fail_core - take over what the core says of a failure
+ * @why:	the reason, with &io_regbuf_why.core filled in
  * @err:	the errno, negative
  *
  * Return: @err.
  */
-int io_dmabuf_fail_core(struct io_dmabuf_why *why, int err)
+int io_regbuf_fail_core(struct io_regbuf_why *why, int err)
 {
 	const struct dma_iobuf_reason *core = &why->core;
 
@@ -169,54 +169,54 @@ int io_dmabuf_fail_core(struct io_dmabuf_why *why, int err)
 		     IO_REGBUF_STAGE_TABLE - (int)DMA_IOBUF_STAGE_TABLE);
 
 	if (core->stage == DMA_IOBUF_STAGE_NONE)
-		return io_dmabuf_fail(why, IO_REGBUF_STAGE_TABLE, err, NULL);
+		return io_regbuf_fail(why, IO_REGBUF_STAGE_TABLE, err, NULL);
 	if (core->idx < ARRAY_SIZE(why->fd_of_dev))
 		why->target = why->fd_of_dev[core->idx];
-	return io_dmabuf_fail(why, core->stage + IO_REGBUF_STAGE_DEVICE -
+	return io_regbuf_fail(why, core->stage + IO_REGBUF_STAGE_DEVICE -
 			      DMA_IOBUF_STAGE_DEVICE, err, NULL);
 }
 
 /**
- * io_dmabuf_why_memlock - RLIMIT_MEMLOCK does not suffice
+ * io_regbuf_why_memlock - RLIMIT_MEMLOCK does not suffice
  * @why:	the reason
  * @pages:	what it would have to be at least
  * @limit:	what it is, in pages
  */
-void io_dmabuf_why_memlock(struct io_dmabuf_why *why, unsigned long pages,
+void io_regbuf_why_memlock(struct io_regbuf_why *why, unsigned long pages,
 			   unsigned long limit)
 {
-	io_dmabuf_fail(why, IO_REGBUF_STAGE_MEMLOCK, -ENOMEM,
+	io_regbuf_fail(why, IO_REGBUF_STAGE_MEMLOCK, -ENOMEM,
 		       "RLIMIT_MEMLOCK is too small: raise it to at least .bytes (ulimit -l), or make the ring with CAP_IPC_LOCK.");
 	why->bytes = (u64)pages << PAGE_SHIFT;
 	why->limit = (u64)limit << PAGE_SHIFT;
 }
 
-static const char *io_dmabuf_text(const struct io_dmabuf_why *why, int err)
+static const char *io_regbuf_text(const struct io_regbuf_why *why, int err)
 {
 	unsigned int i;
 
 	if (why->text)
 		return why->text;
-	for (i = 0; i < ARRAY_SIZE(io_dmabuf_texts); i++)
-		if (io_dmabuf_texts[i].stage == why->stage &&
-		    (!io_dmabuf_texts[i].err || io_dmabuf_texts[i].err == err))
-			return io_dmabuf_texts[i].text;
+	for (i = 0; i < ARRAY_SIZE(io_regbuf_texts); i++)
+		if (io_regbuf_texts[i].stage == why->stage &&
+		    (!io_regbuf_texts[i].err || io_regbuf_texts[i].err == err))
+			return io_regbuf_texts[i].text;
 	return err == -ENOMEM ? "There is no memory." : "";
 }
 
 /* some errnos are the kernel's own business */
-static s32 io_dmabuf_errno(int exporter_errno, int err)
+static s32 io_regbuf_errno(int exporter_errno, int err)
 {
 	return exporter_errno <= -512 ? err : exporter_errno;
 }
 
 /**
- * io_dmabuf_reason_check - can a reason be written if there is one
+ * io_regbuf_reason_check - can a reason be written if there is one
  * @ureason:	where to
  *
  * Return: 0; -EFAULT: not to there; -EINVAL: it is too small.
  */
-int io_dmabuf_reason_check(struct io_uring_regbuf_reason __user *ureason)
+int io_regbuf_reason_check(struct io_uring_regbuf_reason __user *ureason)
 {
 	u32 size;
 
@@ -231,21 +231,21 @@ int io_dmabuf_reason_check(struct io_uring_regbuf_reason __user *ureason)
 }
 
 /**
- * io_dmabuf_reason_write - tell why a registration failed
- * @ureason:	where to, io_dmabuf_reason_check() was content with it
+ * io_regbuf_reason_write - tell why a registration failed
+ * @ureason:	where to, io_regbuf_reason_check() was content with it
  * @why:	the reason
  * @err:	the errno, negative
  *
  * If it can no longer be written it is lost: the errno is told all the same.
  */
-void io_dmabuf_reason_write(struct io_uring_regbuf_reason __user *ureason,
-			    const struct io_dmabuf_why *why, int err)
+void io_regbuf_reason_write(struct io_uring_regbuf_reason __user *ureason,
+			    const struct io_regbuf_why *why, int err)
 {
 	struct io_uring_regbuf_reason reason = {
 		.size		= sizeof(reason),
 		.stage		= why->stage,
 		.target		= why->target,
-		.exporter_errno	= io_dmabuf_errno(why->core.exporter_errno, err),
+		.exporter_errno	= io_regbuf_errno(why->core.exporter_errno, err),
 		.peer2peer	= why->core.peer2peer,
 		.state		= (u32)why->core.kind,
 		.bytes		= why->bytes,
@@ -256,7 +256,7 @@ void io_dmabuf_reason_write(struct io_uring_regbuf_reason __user *ureason,
 	BUILD_BUG_ON(sizeof(why->core.device) != sizeof(reason.device));
 	strscpy_pad(reason.exporter, why->exporter);
 	strscpy_pad(reason.device, why->core.device);
-	strscpy_pad(reason.text, io_dmabuf_text(why, err));
+	strscpy_pad(reason.text, io_regbuf_text(why, err));
 	if (copy_to_user(ureason, &reason, sizeof(reason)))
 		return;
 }

@@ -20,7 +20,7 @@
 #include <linux/overflow.h>
 #include <linux/slab.h>
 #include <linux/skbuff.h>
-#include <net/devmem_iobuf.h>
+#include <net/net_iobuf.h>
 #include <net/dst.h>
 #include <net/inet_connection_sock.h>
 #include <net/inet_sock.h>
@@ -333,7 +333,7 @@ static struct dma_iobuf_dev *net_iobuf_dev_get(struct net_device *dev,
 }
 
 static int net_iobuf_add_dev(struct net_device *dev,
-			     struct dma_iobuf_targets *set)
+			     struct dma_iobuf_set *set)
 {
 	struct dma_iobuf_dev *idev;
 	struct net_device *phys;
@@ -357,7 +357,7 @@ static int net_iobuf_add_dev(struct net_device *dev,
 	mutex_unlock(&net_iobuf_lock);
 	ret = PTR_ERR_OR_ZERO(idev);
 	if (!ret) {
-		ret = dma_iobuf_targets_add(set, idev);
+		ret = dma_iobuf_set_add(set, idev);
 		dma_iobuf_dev_put(idev);
 	}
 unlock_phys:
@@ -448,12 +448,12 @@ static struct net_device *net_iobuf_sk_dev(struct sock *sk,
 }
 
 /**
- * net_devmem_iobuf_sk_ok - can a socket send from ITER_DMABUF
+ * net_iobuf_sk_ok - can a socket send from ITER_DMABUF
  * @sk:		the socket
  *
  * What sends by other means (TLS, MPTCP, sockmap) would copy.
  */
-bool net_devmem_iobuf_sk_ok(const struct sock *sk)
+bool net_iobuf_sk_ok(const struct sock *sk)
 {
 	if (sk_is_tcp(sk))
 		return READ_ONCE(sk->sk_prot)->sendmsg == tcp_sendmsg;
@@ -462,7 +462,7 @@ bool net_devmem_iobuf_sk_ok(const struct sock *sk)
 }
 
 /**
- * net_devmem_iobuf_targets - the device that the data of a socket leaves by
+ * net_iobuf_targets - the device that the data of a socket leaves by
  * @sk:		the socket, connected or bound to a device
  * @set:	the device is added here
  *
@@ -471,13 +471,13 @@ bool net_devmem_iobuf_sk_ok(const struct sock *sk)
  * page; -ENOTCONN if the device is not known: the socket is neither connected nor
  * bound to one, or there is no route now; -ENODEV if it is going away.
  */
-int net_devmem_iobuf_targets(struct sock *sk, struct dma_iobuf_targets *set)
+int net_iobuf_targets(struct sock *sk, struct dma_iobuf_set *set)
 {
 	netdevice_tracker tracker;
 	struct net_device *dev;
 	int ret;
 
-	if (!net_devmem_iobuf_sk_ok(sk))
+	if (!net_iobuf_sk_ok(sk))
 		return -EOPNOTSUPP;
 	dev = net_iobuf_sk_dev(sk, &tracker);
 	if (!dev)
@@ -630,7 +630,7 @@ static struct net_iobuf *net_iobuf_lookup(const struct dma_iobuf *buf,
 }
 
 /**
- * net_devmem_iobuf_find - the binding for a packet
+ * net_iobuf_find - the binding for a packet
  * @from:	the data, of type ITER_DMABUF
  * @dst:	the route that it takes
  *
@@ -642,7 +642,7 @@ static struct net_iobuf *net_iobuf_lookup(const struct dma_iobuf *buf,
  * it is set up now.
  */
 struct net_devmem_dmabuf_binding *
-net_devmem_iobuf_find(const struct iov_iter *from, const struct dst_entry *dst)
+net_iobuf_find(const struct iov_iter *from, const struct dst_entry *dst)
 {
 	struct dma_iobuf *buf = bvec_dma_win(from->bvec)->buf;
 	struct net_device *dev;
@@ -718,17 +718,17 @@ net_iobuf_without_route(const struct dma_iobuf *buf, const struct sock *sk)
 }
 
 /**
- * net_devmem_iobuf_get - the binding for a connected TCP socket
+ * net_iobuf_get - the binding for a connected TCP socket
  * @from:	the data, of type ITER_DMABUF
  * @sk:		the socket, locked and connected
  *
  * Without a route it is that of the only device of the buffer.
  *
- * Return: as net_devmem_iobuf_find(), but with a reference; or
+ * Return: as net_iobuf_find(), but with a reference; or
  * ERR_PTR(-EHOSTUNREACH): there is no route, and not just one device.
  */
 struct net_devmem_dmabuf_binding *
-net_devmem_iobuf_get(const struct iov_iter *from, struct sock *sk)
+net_iobuf_get(const struct iov_iter *from, struct sock *sk)
 {
 	struct net_devmem_dmabuf_binding *binding;
 	struct dst_entry *dst;
@@ -739,7 +739,7 @@ net_devmem_iobuf_get(const struct iov_iter *from, struct sock *sk)
 	/* another device may take the place of one that is gone */
 	guard(rcu)();
 	if (dst)
-		binding = net_devmem_iobuf_find(from, dst);
+		binding = net_iobuf_find(from, dst);
 	else
 		binding = net_iobuf_without_route(bvec_dma_win(from->bvec)->buf,
 						  sk);
@@ -802,7 +802,7 @@ static unsigned int net_iobuf_max_frags(const struct net_iobuf *nb,
 }
 
 /* what net_iobuf_at() does not find in one granule */
-static noinline struct net_iov *net_iobuf_find(struct net_iobuf *nb, u64 off,
+static noinline struct net_iov *net_iobuf_seek(struct net_iobuf *nb, u64 off,
 					       size_t max, u32 *in, size_t *len)
 {
 	unsigned int i, idx;
@@ -836,7 +836,7 @@ static struct net_iov *net_iobuf_at(struct net_iobuf *nb, u64 off, size_t max,
 	max = min_t(size_t, max, nb->max_seg);
 	/* as in dma_iobuf_map_addr() */
 	if (unlikely(at + max > nb->granule))
-		return net_iobuf_find(nb, off, max, in, len);
+		return net_iobuf_seek(nb, off, max, in, len);
 	*in = at;
 	*len = max;
 	return &nb->niov[off >> nb->shift];
@@ -859,12 +859,12 @@ static bool net_iobuf_is_of(const struct net_iobuf *nb,
 }
 
 /**
- * net_devmem_iobuf_fill_skb - append device memory to an skb
+ * net_iobuf_fill_skb - append device memory to an skb
  * @skb:	the skb
  * @from:	the data, of type ITER_DMABUF; advanced
  * @length:	bytes wanted
- * @binding:	what net_devmem_iobuf_find() returned for @from in the same RCU
- *		section, or net_devmem_iobuf_get() for a stream, whose skbs have
+ * @binding:	what net_iobuf_find() returned for @from in the same RCU
+ *		section, or net_iobuf_get() for a stream, whose skbs have
  *		no owner here
  *
  * A frag is as long as the memory is contiguous for the device, and as one of its
@@ -873,9 +873,9 @@ static bool net_iobuf_is_of(const struct net_iobuf *nb,
  * Return: 0; -EMSGSIZE if @skb has no room for all of it, or contains other
  * memory already; -ENODEV if the device is gone.
  */
-int net_devmem_iobuf_fill_skb(struct sk_buff *skb, struct iov_iter *from,
-			      size_t length,
-			      struct net_devmem_dmabuf_binding *binding)
+int net_iobuf_fill_skb(struct sk_buff *skb, struct iov_iter *from,
+		       size_t length,
+		       struct net_devmem_dmabuf_binding *binding)
 {
 	struct net_iobuf *nb = container_of(binding, struct net_iobuf, binding);
 	int i = skb_shinfo(skb)->nr_frags, max;
@@ -931,7 +931,7 @@ static bool net_iobuf_sk_tell(const struct sock *sk)
 }
 
 /**
- * net_devmem_iobuf_dropped - a packet is not sent because nobody can read it
+ * net_iobuf_dropped - a packet is not sent because nobody can read it
  * @skb:	the packet, or any other one; not freed
  *
  * The route that was good when it was queued is another one now, be it by a new
@@ -944,7 +944,7 @@ static bool net_iobuf_sk_tell(const struct sock *sk)
  *
  * Context: any but hardirq; the socket may be locked.
  */
-void net_devmem_iobuf_dropped(const struct sk_buff *skb)
+void net_iobuf_dropped(const struct sk_buff *skb)
 {
 	struct sock *sk = skb->sk;
 

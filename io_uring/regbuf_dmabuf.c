@@ -27,72 +27,72 @@
 #include "io_uring.h"
 #include "rsrc.h"
 #include "regbuf.h"
-#include "dmabuf.h"
+#include "regbuf_dmabuf.h"
 #include "uring_cmd.h"
 
 /* ---- registration ---- */
 
-static void io_dmabuf_put(struct io_dmabuf *idb)
+static void io_regbuf_put(struct io_regbuf *reg)
 {
-	if (refcount_dec_and_test(&idb->refs))
-		kfree(idb);
+	if (refcount_dec_and_test(&reg->refs))
+		kfree(reg);
 }
 
 /* nothing of it is attached, pinned or mapped any more: that is when it costs nothing */
-static void io_dmabuf_gone(void *priv)
+static void io_regbuf_gone(void *priv)
 {
-	struct io_dmabuf *idb = priv;
+	struct io_regbuf *reg = priv;
 
-	io_dmabuf_charges_end(idb);
-	complete(&idb->undone);
-	io_dmabuf_put(idb);
+	io_regbuf_charges_end(reg);
+	complete(&reg->undone);
+	io_regbuf_put(reg);
 }
 
-static void io_dmabuf_free_work(struct dma_iobuf_work *work)
+static void io_regbuf_free_work(struct dma_iobuf_work *work)
 {
-	struct io_dmabuf *idb = container_of(work, struct io_dmabuf, free_work);
+	struct io_regbuf *reg = container_of(work, struct io_regbuf, free_work);
 
-	if (!iosys_map_is_null(&idb->vmap))
-		dma_buf_vunmap_unlocked(idb->buf->dmabuf, &idb->vmap);
-	dma_iobuf_free(idb->buf, io_dmabuf_gone, idb);
+	if (!iosys_map_is_null(&reg->vmap))
+		dma_buf_vunmap_unlocked(reg->buf->dmabuf, &reg->vmap);
+	dma_iobuf_free(reg->buf, io_regbuf_gone, reg);
 }
 
 /* ->uring_lock may be held, which an exporter must not hold up */
-static void io_dmabuf_free(struct io_dmabuf *idb)
+static void io_regbuf_free(struct io_regbuf *reg)
 {
-	io_dmabuf_charges_going(idb);
-	if (idb->buf)
-		dma_iobuf_queue_work(idb->buf, &idb->free_work,
-				     io_dmabuf_free_work);
+	io_regbuf_charges_going(reg);
+	if (reg->buf)
+		dma_iobuf_queue_work(reg->buf, &reg->free_work,
+				     io_regbuf_free_work);
 	else
-		io_dmabuf_gone(idb);
+		io_regbuf_gone(reg);
 }
 
 /*
  * The same of what no slot has, with no lock held: who is not killed finds nothing
  * left of it.
  */
-static void io_dmabuf_undo(struct io_dmabuf *idb)
+static void io_regbuf_undo(struct io_regbuf *reg)
 {
-	refcount_inc(&idb->refs);
-	io_dmabuf_free(idb);
-	wait_for_completion_killable(&idb->undone);
-	io_dmabuf_put(idb);
+	refcount_inc(&reg->refs);
+	io_regbuf_free(reg);
+	wait_for_completion_killable(&reg->undone);
+	io_regbuf_put(reg);
 }
 
-static void io_dmabuf_release(void *priv)
+static void io_regbuf_release(void *priv)
 {
-	io_dmabuf_free(priv);
+	io_regbuf_free(priv);
 }
 
 /* what targets have to go with */
-struct io_dmabuf_want {
+struct io_regbuf_want {
 	bool			copy_ok;
 	enum dma_data_direction	dir;
 };
 
-static int io_dmabuf_add_target(int fd, const struct io_dmabuf_want *want,
-				struct dma_iobuf_targets *set)
+static int io_regbuf_resolve_fd(int fd, const struct io_regbuf_want *want,
+				struct dma_iobuf_set *set)
 {
 	CLASS(fd, f)(fd);
 	umode_t mode;
@@ -106,7 +106,7 @@ static int io_dmabuf_add_target(int fd, const struct io_dmabuf_want *want,
 	if ((S_ISBLK(mode) || S_ISREG(mode)) &&
 	    !(fd_file(f)->f_flags & O_DIRECT))
 		return -EINVAL;
-	ret = dma_iobuf_targets_of(fd_file(f), set);
+	ret = dma_iobuf_set_of_file(fd_file(f), set);
 	/* a card that sends the memory reads it */
 	if (!ret && S_ISSOCK(mode) && want->dir == DMA_FROM_DEVICE)
 		ret = -EACCES;
@@ -117,10 +117,10 @@ static int io_dmabuf_add_target(int fd, const struct io_dmabuf_want *want,
 	return ret;
 }
 
-static int io_dmabuf_targets(const struct io_uring_regbuf_desc *desc,
-			     const struct io_dmabuf_want *want,
-			     struct dma_iobuf_targets *set,
-			     struct io_dmabuf_why *why)
+static int io_regbuf_resolve(const struct io_uring_regbuf_desc *desc,
+			     const struct io_regbuf_want *want,
+			     struct dma_iobuf_set *set,
+			     struct io_regbuf_why *why)
 {
 	__s32 __user *fds = u64_to_user_ptr(desc->targets);
 	unsigned int i, known;
@@ -128,7 +128,7 @@ static int io_dmabuf_targets(const struct io_uring_regbuf_desc *desc,
 
 	/* -1 is fine as long as there are others */
 	if (desc->target_fd == -1 && !desc->nr_targets)
-		return io_dmabuf_fail(why, IO_REGBUF_STAGE_TARGET, -EBADF,
+		return io_regbuf_fail(why, IO_REGBUF_STAGE_TARGET, -EBADF,
 				      "There is no target: set target_fd, or targets and nr_targets.");
 	for (i = 0; i <= desc->nr_targets; i++) {
 		__s32 fd = desc->target_fd;
@@ -140,7 +140,7 @@ static int io_dmabuf_targets(const struct io_uring_regbuf_desc *desc,
 		if (i && get_user(fd, &fds[i - 1]))
 			goto fail;
 		known = set->nr;
-		ret = io_dmabuf_add_target(fd, want, set);
+		ret = io_regbuf_resolve_fd(fd, want, set);
 		if (ret)
 			goto fail;
 		while (known < set->nr)
@@ -149,10 +149,10 @@ static int io_dmabuf_targets(const struct io_uring_regbuf_desc *desc,
 	why->target = -1;
 	return 0;
 fail:
-	return io_dmabuf_fail(why, IO_REGBUF_STAGE_TARGET, ret, NULL);
+	return io_regbuf_fail(why, IO_REGBUF_STAGE_TARGET, ret, NULL);
 }
 
-static const char *io_dmabuf_desc_fault(const struct io_uring_regbuf_desc *desc)
+static const char *io_regbuf_desc_fault(const struct io_uring_regbuf_desc *desc)
 {
 	const u32 both = IO_REGBUF_DMABUF_RDONLY | IO_REGBUF_DMABUF_WRONLY;
 
@@ -170,22 +170,22 @@ static const char *io_dmabuf_desc_fault(const struct io_uring_regbuf_desc *desc)
 	return NULL;
 }
 
-static int io_dmabuf_check_desc(const struct io_uring_regbuf_desc *desc,
-				struct io_dmabuf_why *why)
+static int io_regbuf_check_desc(const struct io_uring_regbuf_desc *desc,
+				struct io_regbuf_why *why)
 {
-	const char *fault = io_dmabuf_desc_fault(desc);
+	const char *fault = io_regbuf_desc_fault(desc);
 
 	if (fault)
-		return io_dmabuf_fail(why, IO_REGBUF_STAGE_DESCRIPTOR, -EINVAL,
+		return io_regbuf_fail(why, IO_REGBUF_STAGE_DESCRIPTOR, -EINVAL,
 				      fault);
 	if (desc->nr_targets > DMA_IOBUF_MAX_DEVS)
-		return io_dmabuf_fail(why, IO_REGBUF_STAGE_DESCRIPTOR, -E2BIG,
+		return io_regbuf_fail(why, IO_REGBUF_STAGE_DESCRIPTOR, -E2BIG,
 				      "nr_targets is more than max_targets: register for fewer in one slot.");
 	return 0;
 }
 
 /* DMA must not get at more than the file descriptor allows */
-static int io_dmabuf_direction(struct file *file, u32 flags)
+static int io_regbuf_direction(struct file *file, u32 flags)
 {
 	bool dev_reads = file->f_mode & FMODE_READ;
 	bool dev_writes = file->f_mode & FMODE_WRITE;
@@ -210,7 +210,7 @@ static int io_dmabuf_direction(struct file *file, u32 flags)
  * Memory that a device owns is no RAM and does not count. The exporter must not
  * be able to move it into RAM later, so it has to be pinned.
  */
-static bool io_dmabuf_in_device(struct dma_iobuf *buf)
+static bool io_regbuf_in_device(struct dma_iobuf *buf)
 {
 	unsigned int i, nr = dma_iobuf_nr_att(buf);
 	struct dma_iobuf_info info;
@@ -237,7 +237,7 @@ static bool io_dmabuf_in_device(struct dma_iobuf *buf)
  * An exporter that waits interruptibly when it maps is interrupted by task work,
  * too. That is no reason to fail: do it and come back.
  */
-static bool io_dmabuf_task_work(void)
+static bool io_regbuf_task_work(void)
 {
 	if (task_sigpending(current) ||
 	    (!test_thread_flag(TIF_NOTIFY_SIGNAL) && !task_work_pending(current)))
@@ -247,23 +247,23 @@ static bool io_dmabuf_task_work(void)
 }
 
 /*
- * Make the buffer of @idb, charged. The memory is charged if it has to stay where
+ * Make the buffer of @reg, charged. The memory is charged if it has to stay where
  * it is; before it does, as nobody shall lock more than the limit. Where it is,
  * only the mapping tells: a charge that does not fit is none if the core finds
- * memory of a device. Whatever fails, all that was done is in @idb.
+ * memory of a device. Whatever fails, all that was done is in @reg.
  */
-static int io_dmabuf_make(struct io_dmabuf *idb, struct dma_buf *dmabuf,
-			  struct dma_iobuf_targets *set,
+static int io_regbuf_make(struct io_regbuf *reg, struct dma_buf *dmabuf,
+			  struct dma_iobuf_set *set,
 			  enum dma_data_direction dir, unsigned int flags,
-			  struct io_dmabuf_why *why)
+			  struct io_regbuf_why *why)
 {
-	bool pin = flags & DMA_IOBUF_PIN || dma_iobuf_targets_pin(set);
+	bool pin = flags & DMA_IOBUF_PIN || dma_iobuf_set_need_pin(set);
 	struct dma_iobuf *buf;
 	int charged = 0, ret;
 
 	/* a mapping for the CPU pins, too; the first copy makes it */
-	if (pin || idb->flags & IO_REGBUF_DMABUF_COPY_OK)
-		charged = io_dmabuf_charge_mem(idb, dmabuf, why);
+	if (pin || reg->flags & IO_REGBUF_DMABUF_COPY_OK)
+		charged = io_regbuf_charge_mem(reg, dmabuf, why);
 	if (charged && (charged != -ENOMEM || !pin || !set->nr))
 		return charged;
 	if (charged)
@@ -271,35 +271,35 @@ static int io_dmabuf_make(struct io_dmabuf *idb, struct dma_buf *dmabuf,
 
 	buf = dma_iobuf_create(dmabuf, dir, flags);
 	if (IS_ERR(buf))
-		return io_dmabuf_fail(why, IO_REGBUF_STAGE_TABLE, PTR_ERR(buf),
+		return io_regbuf_fail(why, IO_REGBUF_STAGE_TABLE, PTR_ERR(buf),
 				      NULL);
-	idb->buf = buf;
+	reg->buf = buf;
 	do {
 		ret = dma_iobuf_attach(buf, set, &why->core);
-	} while (ret == -EINTR && io_dmabuf_task_work());
+	} while (ret == -EINTR && io_regbuf_task_work());
 	/* RAM after all, and the limit is what is in the way */
 	if (charged && ret == -ENOMEM &&
 	    why->core.stage == DMA_IOBUF_STAGE_ADDRESS)
 		return ret;
 	if (ret)
-		return io_dmabuf_fail_core(why, ret);
-	if (io_dmabuf_in_device(buf))
-		io_dmabuf_uncharge_mem(idb);
+		return io_regbuf_fail_core(why, ret);
+	if (io_regbuf_in_device(buf))
+		io_regbuf_uncharge_mem(reg);
 	else if (charged)
 		return charged;
-	return io_dmabuf_charge_tables(idb, buf, why);
+	return io_regbuf_charge_tables(reg, buf, why);
 }
 
 /* everything that may wait for an exporter; no lock is held */
-static int io_dmabuf_create(struct io_dmabuf *idb, struct dma_buf *dmabuf,
+static int io_regbuf_create(struct io_regbuf *reg, struct dma_buf *dmabuf,
 			    const struct io_uring_regbuf_desc *desc, int dir,
-			    struct io_dmabuf_why *why)
+			    struct io_regbuf_why *why)
 {
-	struct io_dmabuf_want want = {
+	struct io_regbuf_want want = {
 		.copy_ok	= desc->flags & IO_REGBUF_DMABUF_COPY_OK,
 		.dir		= dir,
 	};
-	struct dma_iobuf_targets set = { };
+	struct dma_iobuf_set set = { };
 	unsigned int flags = 0;
 	int ret;
 
@@ -308,20 +308,20 @@ static int io_dmabuf_create(struct io_dmabuf *idb, struct dma_buf *dmabuf,
 	if (desc->flags & IO_REGBUF_DMABUF_PIN)
 		flags |= DMA_IOBUF_PIN;
 
-	ret = io_dmabuf_targets(desc, &want, &set, why);
+	ret = io_regbuf_resolve(desc, &want, &set, why);
 	if (!ret)
-		ret = io_dmabuf_make(idb, dmabuf, &set, dir, flags, why);
-	dma_iobuf_targets_put(&set);
+		ret = io_regbuf_make(reg, dmabuf, &set, dir, flags, why);
+	dma_iobuf_set_put(&set);
 	return ret;
 }
 
-static struct io_rsrc_node *io_dmabuf_node(struct io_ring_ctx *ctx,
-					   struct io_dmabuf *idb, u64 size)
+static struct io_rsrc_node *io_regbuf_node(struct io_ring_ctx *ctx,
+					   struct io_regbuf *reg, u64 size)
 {
-	unsigned int first = idb->off >> DMA_IOBUF_WIN_SHIFT;
-	unsigned int last = (idb->off + size - 1) >> DMA_IOBUF_WIN_SHIFT;
-	u64 off = idb->off & (DMA_IOBUF_WIN_SIZE - 1);
-	struct dma_iobuf *buf = idb->buf;
+	unsigned int first = reg->off >> DMA_IOBUF_WIN_SHIFT;
+	unsigned int last = (reg->off + size - 1) >> DMA_IOBUF_WIN_SHIFT;
+	u64 off = reg->off & (DMA_IOBUF_WIN_SIZE - 1);
+	struct dma_iobuf *buf = reg->buf;
 	struct io_mapped_ubuf *imu;
 	struct io_rsrc_node *node;
 	unsigned int i;
@@ -340,8 +340,8 @@ static struct io_rsrc_node *io_dmabuf_node(struct io_ring_ctx *ctx,
 	imu->ubuf = 0;
 	imu->len = size;
 	imu->folio_shift = DMA_IOBUF_WIN_SHIFT;
-	imu->release = io_dmabuf_release;
-	imu->priv = idb;
+	imu->release = io_regbuf_release;
+	imu->priv = reg;
 	imu->flags = IO_REGBUF_F_DMABUF;
 	imu->dir = 0;
 	if (buf->dir != DMA_TO_DEVICE)
@@ -362,7 +362,7 @@ static struct io_rsrc_node *io_dmabuf_node(struct io_ring_ctx *ctx,
 }
 
 /* the part of a dma-buf that a descriptor names: its size; or 0 */
-static u64 io_dmabuf_part(const struct dma_buf *dmabuf,
+static u64 io_regbuf_part(const struct dma_buf *dmabuf,
 			  const struct io_uring_regbuf_desc *desc)
 {
 	u64 size = desc->size, end;
@@ -376,73 +376,73 @@ static u64 io_dmabuf_part(const struct dma_buf *dmabuf,
 	return size;
 }
 
-static struct io_dmabuf *io_dmabuf_alloc(u64 off, u32 flags)
+static struct io_regbuf *io_regbuf_alloc(u64 off, u32 flags)
 {
-	struct io_dmabuf *idb = kzalloc_obj(*idb, GFP_KERNEL_ACCOUNT);
+	struct io_regbuf *reg = kzalloc_obj(*reg, GFP_KERNEL_ACCOUNT);
 
-	if (!idb)
+	if (!reg)
 		return NULL;
-	refcount_set(&idb->refs, 1);
-	init_completion(&idb->undone);
-	mutex_init(&idb->targets_lock);
-	mutex_init(&idb->vmap_lock);
-	idb->off = off;
-	idb->flags = flags;
-	return idb;
+	refcount_set(&reg->refs, 1);
+	init_completion(&reg->undone);
+	mutex_init(&reg->targets_lock);
+	mutex_init(&reg->vmap_lock);
+	reg->off = off;
+	reg->flags = flags;
+	return reg;
 }
 
-static struct io_dmabuf *
-io_dmabuf_alloc_charged(struct io_ring_ctx *ctx,
+static struct io_regbuf *
+io_regbuf_alloc_charged(struct io_ring_ctx *ctx,
 			const struct io_uring_regbuf_desc *desc)
 {
-	struct io_dmabuf *idb = io_dmabuf_alloc(desc->dmabuf_off, desc->flags);
+	struct io_regbuf *reg = io_regbuf_alloc(desc->dmabuf_off, desc->flags);
 
-	if (!idb)
+	if (!reg)
 		return NULL;
-	idb->user = io_dmabuf_user_get(ctx->user);
-	if (IS_ERR(idb->user)) {
-		kfree(idb);
+	reg->user = io_regbuf_user_get(ctx->user);
+	if (IS_ERR(reg->user)) {
+		kfree(reg);
 		return NULL;
 	}
-	return idb;
+	return reg;
 }
 
 static struct io_rsrc_node *
-io_dmabuf_register_buf(struct io_ring_ctx *ctx, struct dma_buf *dmabuf,
+io_regbuf_register_buf(struct io_ring_ctx *ctx, struct dma_buf *dmabuf,
 		       const struct io_uring_regbuf_desc *desc,
-		       struct io_dmabuf_why *why)
+		       struct io_regbuf_why *why)
 {
-	u64 size = io_dmabuf_part(dmabuf, desc);
+	u64 size = io_regbuf_part(dmabuf, desc);
 	struct io_rsrc_node *node;
-	struct io_dmabuf *idb;
+	struct io_regbuf *reg;
 	int ret, dir;
 
 	if (!size) {
-		ret = io_dmabuf_fail(why, IO_REGBUF_STAGE_DESCRIPTOR, -EINVAL,
+		ret = io_regbuf_fail(why, IO_REGBUF_STAGE_DESCRIPTOR, -EINVAL,
 				     "The part is not inside the dma-buf, or ends beyond max_size.");
 		return ERR_PTR(ret);
 	}
-	dir = io_dmabuf_direction(dmabuf->file, desc->flags);
+	dir = io_regbuf_direction(dmabuf->file, desc->flags);
 	if (dir < 0)
-		return ERR_PTR(io_dmabuf_fail(why, IO_REGBUF_STAGE_FD, dir,
+		return ERR_PTR(io_regbuf_fail(why, IO_REGBUF_STAGE_FD, dir,
 					      NULL));
-	idb = io_dmabuf_alloc_charged(ctx, desc);
-	if (!idb)
-		return ERR_PTR(io_dmabuf_fail(why, IO_REGBUF_STAGE_TABLE,
+	reg = io_regbuf_alloc_charged(ctx, desc);
+	if (!reg)
+		return ERR_PTR(io_regbuf_fail(why, IO_REGBUF_STAGE_TABLE,
 					      -ENOMEM, NULL));
 
 	mutex_unlock(&ctx->uring_lock);
-	ret = io_dmabuf_create(idb, dmabuf, desc, dir, why);
+	ret = io_regbuf_create(reg, dmabuf, desc, dir, why);
 	if (ret)
-		io_dmabuf_undo(idb);
+		io_regbuf_undo(reg);
 	mutex_lock(&ctx->uring_lock);
 	if (ret)
 		return ERR_PTR(ret);
 
-	node = io_dmabuf_node(ctx, idb, size);
+	node = io_regbuf_node(ctx, reg, size);
 	if (IS_ERR(node)) {
-		io_dmabuf_fail(why, IO_REGBUF_STAGE_TABLE, PTR_ERR(node), NULL);
-		io_dmabuf_free(idb);
+		io_regbuf_fail(why, IO_REGBUF_STAGE_TABLE, PTR_ERR(node), NULL);
+		io_regbuf_free(reg);
 	}
 	return node;
 }
@@ -451,9 +451,10 @@ io_dmabuf_register_buf(struct io_ring_ctx *ctx, struct dma_buf *dmabuf,
  * Make a dma-buf a node for the buffer table. ->uring_lock is dropped for as
  * long as an exporter may have to be waited for.
  */
-struct io_rsrc_node *io_dmabuf_register(struct io_ring_ctx *ctx,
-					const struct io_uring_regbuf_desc *desc,
-					struct io_dmabuf_why *why)
+struct io_rsrc_node *
+io_regbuf_register_dmabuf(struct io_ring_ctx *ctx,
+			  const struct io_uring_regbuf_desc *desc,
+			  struct io_regbuf_why *why)
 {
 	struct io_rsrc_node *node;
 	struct dma_buf *dmabuf;
@@ -461,24 +462,24 @@ struct io_rsrc_node *io_dmabuf_register(struct io_ring_ctx *ctx,
 
 	lockdep_assert_held(&ctx->uring_lock);
 
-	ret = io_dmabuf_check_desc(desc, why);
+	ret = io_regbuf_check_desc(desc, why);
 	if (ret)
 		return ERR_PTR(ret);
 	dmabuf = dma_buf_get(desc->dmabuf_fd);
 	if (IS_ERR(dmabuf))
-		return ERR_PTR(io_dmabuf_fail(why, IO_REGBUF_STAGE_FD,
+		return ERR_PTR(io_regbuf_fail(why, IO_REGBUF_STAGE_FD,
 					      PTR_ERR(dmabuf), NULL));
 	strscpy(why->exporter, dmabuf->exp_name);
-	node = io_dmabuf_register_buf(ctx, dmabuf, desc, why);
+	node = io_regbuf_register_buf(ctx, dmabuf, desc, why);
 	dma_buf_put(dmabuf);
 	return node;
 }
 
 /* the devices of @set that @buf does not have */
-static void io_dmabuf_new_targets(struct dma_iobuf *buf,
-				  const struct dma_iobuf_targets *set,
-				  struct dma_iobuf_targets *new,
-				  struct io_dmabuf_why *why)
+static void io_regbuf_new_targets(struct dma_iobuf *buf,
+				  const struct dma_iobuf_set *set,
+				  struct dma_iobuf_set *new,
+				  struct io_regbuf_why *why)
 {
 	unsigned int i;
 
@@ -487,28 +488,28 @@ static void io_dmabuf_new_targets(struct dma_iobuf *buf,
 			continue;
 		why->fd_of_dev[new->nr] = why->fd_of_dev[i];
 		/* there is room, and none is twice in @set */
-		dma_iobuf_targets_add(new, set->dev[i]);
+		dma_iobuf_set_add(new, set->dev[i]);
 	}
 	for (i = 0; i < set->nr_disks; i++)
-		dma_iobuf_targets_add_disk(new, set->disk[i]);
+		dma_iobuf_set_add_disk(new, set->disk[i]);
 }
 
 /* @new has the attachments, which are shared, and what they cost, which moves */
-static int io_dmabuf_take_targets(struct io_dmabuf *idb, struct io_dmabuf *new,
-				  const struct dma_iobuf_targets *set,
-				  struct io_dmabuf_why *why)
+static int io_regbuf_take_targets(struct io_regbuf *reg, struct io_regbuf *new,
+				  const struct dma_iobuf_set *set,
+				  struct io_regbuf_why *why)
 {
 	int ret;
 
-	guard(mutex)(&idb->targets_lock);
-	ret = dma_iobuf_share(idb->buf, new->buf, set);
+	guard(mutex)(&reg->targets_lock);
+	ret = dma_iobuf_share(reg->buf, new->buf, set);
 	if (ret) {
 		why->core.stage = DMA_IOBUF_STAGE_DEVICE;
-		return io_dmabuf_fail_core(why, ret);
+		return io_regbuf_fail_core(why, ret);
 	}
-	io_dmabuf_charges_move(idb, new);
-	if (io_dmabuf_in_device(idb->buf))
-		io_dmabuf_uncharge_mem(idb);
+	io_regbuf_charges_move(reg, new);
+	if (io_regbuf_in_device(reg->buf))
+		io_regbuf_uncharge_mem(reg);
 	return 0;
 }
 
@@ -517,26 +518,26 @@ static int io_dmabuf_take_targets(struct io_dmabuf *idb, struct io_dmabuf *new,
  * shares its attachments. So nobody who adds others waits for this exporter,
  * and nothing has to be taken away again if a charge does not fit.
  */
-static int io_dmabuf_add_targets(struct io_dmabuf *idb,
-				 struct dma_iobuf_targets *set,
-				 struct io_dmabuf_why *why)
+static int io_regbuf_attach(struct io_regbuf *reg,
+			    struct dma_iobuf_set *set,
+			    struct io_regbuf_why *why)
 {
-	struct io_dmabuf *new = io_dmabuf_alloc(0, idb->flags);
+	struct io_regbuf *new = io_regbuf_alloc(0, reg->flags);
 	int ret = 0;
 
 	if (!new)
-		return io_dmabuf_fail(why, IO_REGBUF_STAGE_TABLE, -ENOMEM, NULL);
-	new->user = io_dmabuf_user_hold(idb->user);
+		return io_regbuf_fail(why, IO_REGBUF_STAGE_TABLE, -ENOMEM, NULL);
+	new->user = io_regbuf_user_hold(reg->user);
 	/* else only a disk is new: nothing is attached, nothing costs */
 	if (set->nr)
-		ret = io_dmabuf_make(new, idb->buf->dmabuf, set, idb->buf->dir,
-				     idb->buf->flags, why);
+		ret = io_regbuf_make(new, reg->buf->dmabuf, set, reg->buf->dir,
+				     reg->buf->flags, why);
 	if (!ret)
-		ret = io_dmabuf_take_targets(idb, new, set, why);
+		ret = io_regbuf_take_targets(reg, new, set, why);
 	if (ret)
-		io_dmabuf_undo(new);
+		io_regbuf_undo(new);
 	else
-		io_dmabuf_free(new);
+		io_regbuf_free(new);
 	return ret;
 }
 
@@ -544,45 +545,45 @@ static int io_dmabuf_add_targets(struct io_dmabuf *idb,
  * Add targets to the dma-buf in a slot. As above, ->uring_lock is dropped, and
  * the slot may be cleared meanwhile.
  */
-int io_dmabuf_extend(struct io_ring_ctx *ctx,
-		     const struct io_uring_regbuf_desc *desc,
-		     struct io_rsrc_node *old, u64 tag,
-		     struct io_dmabuf_why *why)
+int io_regbuf_add_targets(struct io_ring_ctx *ctx,
+			  const struct io_uring_regbuf_desc *desc,
+			  struct io_rsrc_node *old, u64 tag,
+			  struct io_regbuf_why *why)
 {
-	struct dma_iobuf_targets set = { }, new = { };
-	struct io_dmabuf_want want;
-	struct io_dmabuf *idb;
+	struct dma_iobuf_set set = { }, new = { };
+	struct io_regbuf_want want;
+	struct io_regbuf *reg;
 	int ret;
 
 	lockdep_assert_held(&ctx->uring_lock);
 
-	ret = io_dmabuf_check_desc(desc, why);
+	ret = io_regbuf_check_desc(desc, why);
 	if (ret)
 		return ret;
 	if (desc->flags != IO_REGBUF_DMABUF_ADD_TARGETS || desc->size ||
 	    desc->dmabuf_off || desc->dmabuf_fd != -1)
-		return io_dmabuf_fail(why, IO_REGBUF_STAGE_DESCRIPTOR, -EINVAL,
+		return io_regbuf_fail(why, IO_REGBUF_STAGE_DESCRIPTOR, -EINVAL,
 				      "ADD_TARGETS takes targets only: dmabuf_fd is -1, other flags and fields are 0.");
 	if (tag)
-		return io_dmabuf_fail(why, IO_REGBUF_STAGE_DESCRIPTOR, -EINVAL,
+		return io_regbuf_fail(why, IO_REGBUF_STAGE_DESCRIPTOR, -EINVAL,
 				      "ADD_TARGETS makes no buffer that a tag could belong to.");
 	if (!old || !(old->buf->flags & IO_REGBUF_F_DMABUF))
-		return io_dmabuf_fail(why, IO_REGBUF_STAGE_DESCRIPTOR, -EINVAL,
+		return io_regbuf_fail(why, IO_REGBUF_STAGE_DESCRIPTOR, -EINVAL,
 				      "The slot has no dma-buf that targets could be added to.");
-	idb = old->buf->priv;
-	want.copy_ok = idb->flags & IO_REGBUF_DMABUF_COPY_OK;
-	want.dir = idb->buf->dir;
-	strscpy(why->exporter, idb->buf->dmabuf->exp_name);
+	reg = old->buf->priv;
+	want.copy_ok = reg->flags & IO_REGBUF_DMABUF_COPY_OK;
+	want.dir = reg->buf->dir;
+	strscpy(why->exporter, reg->buf->dmabuf->exp_name);
 
 	old->refs++;
 	mutex_unlock(&ctx->uring_lock);
-	ret = io_dmabuf_targets(desc, &want, &set, why);
+	ret = io_regbuf_resolve(desc, &want, &set, why);
 	if (!ret)
-		io_dmabuf_new_targets(idb->buf, &set, &new, why);
+		io_regbuf_new_targets(reg->buf, &set, &new, why);
 	if (new.nr || new.nr_disks)
-		ret = io_dmabuf_add_targets(idb, &new, why);
-	dma_iobuf_targets_put(&new);
-	dma_iobuf_targets_put(&set);
+		ret = io_regbuf_attach(reg, &new, why);
+	dma_iobuf_set_put(&new);
+	dma_iobuf_set_put(&set);
 	mutex_lock(&ctx->uring_lock);
 	io_put_rsrc_node(ctx, old);
 	return ret;
@@ -591,20 +592,20 @@ int io_dmabuf_extend(struct io_ring_ctx *ctx,
 /* ---- I/O ---- */
 
 /* the device was the wrong one */
-#define IO_DMABUF_RETARGET	(REQ_F_DMABUF_RETARGET | REQ_F_DMABUF_GONE)
+#define IO_REGBUF_RETARGET	(REQ_F_DMABUF_RETARGET | REQ_F_DMABUF_GONE)
 
 static struct dma_iobuf *io_req_dma_iobuf(struct io_kiocb *req)
 {
-	struct io_dmabuf *idb = req->buf_node->buf->priv;
+	struct io_regbuf *reg = req->buf_node->buf->priv;
 
-	return idb->buf;
+	return reg->buf;
 }
 
 /*
  * Map before issuing, for requests that came back because a mapping was missing.
  * The exporter may have to be waited for, which a worker does.
  */
-static int io_dmabuf_map(struct io_kiocb *req, bool nowait)
+static int io_regbuf_map(struct io_kiocb *req, bool nowait)
 {
 	int ret;
 
@@ -615,11 +616,11 @@ static int io_dmabuf_map(struct io_kiocb *req, bool nowait)
 	req->flags &= ~REQ_F_DMABUF_MAP;
 	do {
 		ret = __dma_iobuf_prepare(io_req_dma_iobuf(req), req->file,
-					  req->flags & IO_DMABUF_RETARGET);
-	} while (ret == -EINTR && io_dmabuf_task_work());
+					  req->flags & IO_REGBUF_RETARGET);
+	} while (ret == -EINTR && io_regbuf_task_work());
 	/* a device more: what is tried once can be tried again */
 	if (ret > 0) {
-		req->flags &= ~IO_DMABUF_RETARGET;
+		req->flags &= ~IO_REGBUF_RETARGET;
 		ret = 0;
 	}
 	/* hybrid polling is about the device's time, not the exporter's */
@@ -633,7 +634,7 @@ static int io_dmabuf_map(struct io_kiocb *req, bool nowait)
  * Is @res of a kind that mapping, or attaching to a device, could cure? A device
  * that is gone, and then one that is new, can both be in the way of one request.
  */
-static bool io_dmabuf_may_map(struct io_kiocb *req, long res)
+static bool io_regbuf_may_map(struct io_kiocb *req, long res)
 {
 	switch (res) {
 	case -EAGAIN:
@@ -656,7 +657,7 @@ static bool io_dmabuf_may_map(struct io_kiocb *req, long res)
 }
 
 /**
- * io_dmabuf_should_reissue - is a read or write to be issued again
+ * io_regbuf_should_reissue - is a read or write to be issued again
  * @req:	the request, on an ITER_DMABUF
  * @kiocb:	its kiocb
  * @res:	what it is about to end with, negative
@@ -665,24 +666,24 @@ static bool io_dmabuf_may_map(struct io_kiocb *req, long res)
  * for a request that a worker has issued. A device that was no target may be a
  * new one of a disk that is; that is tried once for each new device.
  */
-bool io_dmabuf_should_reissue(struct io_kiocb *req, const struct kiocb *kiocb,
+bool io_regbuf_should_reissue(struct io_kiocb *req, const struct kiocb *kiocb,
 			      long res)
 {
 	/* what it gave from blocking context it would give again */
 	if (res == -EOPNOTSUPP)
 		return kiocb->ki_flags & IOCB_NOWAIT;
-	return io_dmabuf_may_map(req, res);
+	return io_regbuf_may_map(req, res);
 }
 
 /**
- * io_dmabuf_prep_rw - before ->read_iter() or ->write_iter() with ITER_DMABUF
+ * io_regbuf_prep_rw - before ->read_iter() or ->write_iter() with ITER_DMABUF
  * @req:	the request
  * @kiocb:	its kiocb, with IOCB_NOWAIT set up
  *
  * Return: 0, -EAGAIN to come back from blocking context, or the error to
  * complete the request with.
  */
-int io_dmabuf_prep_rw(struct io_kiocb *req, struct kiocb *kiocb)
+int io_regbuf_prep_rw(struct io_kiocb *req, struct kiocb *kiocb)
 {
 	if (unlikely(!req->file->f_op->dma_targets))
 		return -EBADF;
@@ -705,18 +706,18 @@ int io_dmabuf_prep_rw(struct io_kiocb *req, struct kiocb *kiocb)
 		 */
 		kiocb->ki_flags &= ~IOCB_HIPRI;
 	}
-	return io_dmabuf_map(req, kiocb->ki_flags & IOCB_NOWAIT);
+	return io_regbuf_map(req, kiocb->ki_flags & IOCB_NOWAIT);
 }
 
 /**
- * io_dmabuf_no_data - a read met the end, or a write met a full device
+ * io_regbuf_end_errno - a read met the end, or a write met a full device
  * @req:	the request
  * @ret:	0 or -ENOSPC
  *
  * A block device that was removed has no capacity any more, before its driver
  * is through with it. Say what happened.
  */
-int io_dmabuf_no_data(struct io_kiocb *req, int ret)
+int io_regbuf_end_errno(struct io_kiocb *req, int ret)
 {
 	if (req->cqe.res && S_ISBLK(file_inode(req->file)->i_mode) &&
 	    !i_size_read(req->file->f_mapping->host))
@@ -725,7 +726,7 @@ int io_dmabuf_no_data(struct io_kiocb *req, int ret)
 }
 
 /**
- * io_dmabuf_copy_sqe - before a driver is given a command that names a slot
+ * io_regbuf_copy_sqe - before a driver is given a command that names a slot
  * @req:	the request
  * @issue_flags: IO_URING_F_*
  *
@@ -733,7 +734,7 @@ int io_dmabuf_no_data(struct io_kiocb *req, int ret)
  * it before it is issued again. If the slot holds a dma-buf, what the driver
  * gets to see has to be the same each time, because a vector is imported once.
  */
-void io_dmabuf_copy_sqe(struct io_kiocb *req, unsigned int issue_flags)
+void io_regbuf_copy_sqe(struct io_kiocb *req, unsigned int issue_flags)
 {
 	struct io_rsrc_node *node;
 
@@ -747,18 +748,18 @@ void io_dmabuf_copy_sqe(struct io_kiocb *req, unsigned int issue_flags)
 }
 
 /**
- * io_dmabuf_prep_cmd - before ->uring_cmd()
+ * io_regbuf_prep_cmd - before ->uring_cmd()
  * @req:	the request
  * @issue_flags: IO_URING_F_*
  *
  * Drivers hold locks when they import the buffer, and whoever wants these would
  * wait for the exporter, too.
  *
- * Return: see io_dmabuf_prep_rw().
+ * Return: see io_regbuf_prep_rw().
  */
-int io_dmabuf_prep_cmd(struct io_kiocb *req, unsigned int issue_flags)
+int io_regbuf_prep_cmd(struct io_kiocb *req, unsigned int issue_flags)
 {
-	return io_dmabuf_map(req, issue_flags & IO_URING_F_NONBLOCK);
+	return io_regbuf_map(req, issue_flags & IO_URING_F_NONBLOCK);
 }
 
 /**
@@ -780,7 +781,7 @@ bool io_uring_cmd_retry_dmabuf(struct io_uring_cmd *ioucmd, int ret)
 	    !(req->buf_node->buf->flags & IO_REGBUF_F_DMABUF))
 		return false;
 	if (percpu_ref_is_dying(&req->ctx->refs) ||
-	    !io_dmabuf_may_map(req, ret))
+	    !io_regbuf_may_map(req, ret))
 		return false;
 	if (req->flags & REQ_F_IOPOLL) {
 		/* it is on ->iopoll_list: io_do_iopoll() issues it again */
@@ -796,7 +797,7 @@ EXPORT_SYMBOL_GPL(io_uring_cmd_retry_dmabuf);
 
 /* ---- what is it really? ---- */
 
-static const char * const io_dmabuf_state[] = {
+static const char * const io_regbuf_state[] = {
 	[IO_REGBUF_MAP_NONE]		= "none",
 	[IO_REGBUF_MAP_SYSTEM]		= "system",
 	[IO_REGBUF_MAP_P2P_BUS]		= "p2p-bus",
@@ -805,12 +806,12 @@ static const char * const io_dmabuf_state[] = {
 	[IO_REGBUF_MAP_DEAD]		= "dead",
 };
 
-int io_dmabuf_query(struct io_mapped_ubuf *imu,
-		    struct io_uring_query_regbuf_map *q)
+int io_regbuf_query_map(struct io_mapped_ubuf *imu,
+			struct io_uring_query_regbuf_map *q)
 {
-	struct io_dmabuf *idb = imu->priv;
+	struct io_regbuf *reg = imu->priv;
 	struct dma_iobuf_info info;
-	unsigned int nr = dma_iobuf_nr_att(idb->buf);
+	unsigned int nr = dma_iobuf_nr_att(reg->buf);
 
 	/* one is the ABI, the other the kernel's */
 	BUILD_BUG_ON(IO_REGBUF_MAP_NONE != (int)DMA_IOBUF_KIND_NONE);
@@ -829,20 +830,20 @@ int io_dmabuf_query(struct io_mapped_ubuf *imu,
 	} else {
 		if (q->target >= nr)
 			return -EINVAL;
-		dma_iobuf_get_info(idb->buf, array_index_nospec(q->target, nr),
+		dma_iobuf_get_info(reg->buf, array_index_nospec(q->target, nr),
 				   &info);
 	}
 	q->nr_targets = nr;
 	q->type = IO_REGBUF_TYPE_DMABUF;
-	q->flags = idb->flags & ~IO_REGBUF_DMABUF_PIN;
-	if (info.pinned && idb->buf->dmabuf->ops->pin)
+	q->flags = reg->flags & ~IO_REGBUF_DMABUF_PIN;
+	if (info.pinned && reg->buf->dmabuf->ops->pin)
 		q->flags |= IO_REGBUF_DMABUF_PIN;
 	if (!(imu->dir & IO_BUF_DEST))
 		q->flags |= IO_REGBUF_DMABUF_RDONLY;
 	if (!(imu->dir & IO_BUF_SOURCE))
 		q->flags |= IO_REGBUF_DMABUF_WRONLY;
 	q->state = info.kind;
-	q->dmabuf_off = idb->off;
+	q->dmabuf_off = reg->off;
 	q->size = imu->len;
 	q->granule = info.granule;
 	q->entries = info.entries;
@@ -850,32 +851,32 @@ int io_dmabuf_query(struct io_mapped_ubuf *imu,
 	q->hits = info.hits;
 	q->maps = info.maps;
 	q->invalidations = info.invals;
-	q->copied_bytes = atomic64_read(&idb->copied);
+	q->copied_bytes = atomic64_read(&reg->copied);
 	q->peer2peer = info.peer2peer;
-	strscpy(q->exporter, idb->buf->dmabuf->exp_name);
+	strscpy(q->exporter, reg->buf->dmabuf->exp_name);
 	memcpy(q->device, info.dev_name, sizeof(q->device));
 	return 0;
 }
 
-void io_dmabuf_show_fdinfo(struct io_mapped_ubuf *imu, struct seq_file *m)
+void io_regbuf_show_fdinfo(struct io_mapped_ubuf *imu, struct seq_file *m)
 {
-	struct io_dmabuf *idb = imu->priv;
-	unsigned int i, nr = dma_iobuf_nr_att(idb->buf);
+	struct io_regbuf *reg = imu->priv;
+	unsigned int i, nr = dma_iobuf_nr_att(reg->buf);
 	struct dma_iobuf_info info;
 
 	for (i = 0; i < nr; i++) {
-		dma_iobuf_get_info(idb->buf, i, &info);
+		dma_iobuf_get_info(reg->buf, i, &info);
 		seq_printf(m,
 			   "       dmabuf: off:%llu dir:%s%s target:%u dev:%s state:%s granule:%llu entries:%llu bytes:%llu hits:%llu maps:%llu invalidations:%llu exporter:%s peer2peer:%d\n",
-			   idb->off, imu->dir & IO_BUF_SOURCE ? "r" : "",
+			   reg->off, imu->dir & IO_BUF_SOURCE ? "r" : "",
 			   imu->dir & IO_BUF_DEST ? "w" : "", i, info.dev_name,
-			   io_dmabuf_state[info.kind], info.granule,
+			   io_regbuf_state[info.kind], info.granule,
 			   info.entries, info.table_bytes, info.hits, info.maps,
-			   info.invals, idb->buf->dmabuf->exp_name,
+			   info.invals, reg->buf->dmabuf->exp_name,
 			   info.peer2peer);
 		cond_resched();
 	}
-	if (idb->flags & IO_REGBUF_DMABUF_COPY_OK)
+	if (reg->flags & IO_REGBUF_DMABUF_COPY_OK)
 		seq_printf(m, "       dmabuf: copied:%lld\n",
-			   atomic64_read(&idb->copied));
+			   atomic64_read(&reg->copied));
 }

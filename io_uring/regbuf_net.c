@@ -16,7 +16,7 @@
 #include <linux/socket.h>
 #include <linux/udp.h>
 #include <linux/io_uring.h>
-#include <net/devmem_iobuf.h>
+#include <net/net_iobuf.h>
 
 #include <uapi/linux/io_uring.h>
 
@@ -25,24 +25,24 @@
 #include "notif.h"
 #include "rsrc.h"
 #include "regbuf.h"
-#include "dmabuf.h"
+#include "regbuf_dmabuf.h"
 
 /* what is copied at once from I/O memory */
 #define IO_DMABUF_BOUNCE	((size_t)SZ_64K)
 
-static struct io_dmabuf *io_notif_dmabuf(const struct io_kiocb *notif)
+static struct io_regbuf *io_regbuf_of_notif(const struct io_kiocb *notif)
 {
 	return notif->buf_node->buf->priv;
 }
 
 /**
- * io_dmabuf_may_copy - may a send to any kind of socket try
+ * io_regbuf_may_copy - may a send to any kind of socket try
  * @req:	the request, to a socket that knows no zerocopy
  * @issue_flags: IO_URING_F_*
  *
  * Return: %true if its buffer is a dma-buf that may be copied.
  */
-bool io_dmabuf_may_copy(struct io_kiocb *req, unsigned int issue_flags)
+bool io_regbuf_may_copy(struct io_kiocb *req, unsigned int issue_flags)
 {
 	struct io_kiocb *notif = io_send_zc_notif(req);
 	struct io_rsrc_node *node;
@@ -53,14 +53,14 @@ bool io_dmabuf_may_copy(struct io_kiocb *req, unsigned int issue_flags)
 	node = io_find_buf_node(notif, issue_flags);
 	if (!node || !(node->buf->flags & IO_REGBUF_F_DMABUF))
 		return false;
-	return io_notif_dmabuf(notif)->flags & IO_REGBUF_DMABUF_COPY_OK;
+	return io_regbuf_of_notif(notif)->flags & IO_REGBUF_DMABUF_COPY_OK;
 }
 
 /*
  * Exporters return what is not for user space, and -EAGAIN, which would mean that
  * the socket has to be polled.
  */
-static int io_dmabuf_exporter_error(int err)
+static int io_regbuf_exporter_error(int err)
 {
 	switch (err) {
 	case -EAGAIN:
@@ -77,20 +77,20 @@ static int io_dmabuf_exporter_error(int err)
 }
 
 /* not at registration: it may make the exporter move the memory */
-static int io_dmabuf_vmap(struct io_dmabuf *idb)
+static int io_regbuf_vmap(struct io_regbuf *reg)
 {
-	int ret = mutex_lock_killable(&idb->vmap_lock);
+	int ret = mutex_lock_killable(&reg->vmap_lock);
 
 	if (ret)
 		return ret;
-	if (iosys_map_is_null(&idb->vmap)) {
+	if (iosys_map_is_null(&reg->vmap)) {
 		ret = -EOPNOTSUPP;
-		if (idb->buf->dmabuf->ops->vmap)
-			ret = dma_iobuf_vmap(idb->buf, &idb->vmap);
+		if (reg->buf->dmabuf->ops->vmap)
+			ret = dma_iobuf_vmap(reg->buf, &reg->vmap);
 		if (ret)
-			iosys_map_clear(&idb->vmap);
+			iosys_map_clear(&reg->vmap);
 	}
-	mutex_unlock(&idb->vmap_lock);
+	mutex_unlock(&reg->vmap_lock);
 	return ret;
 }
 
@@ -99,7 +99,7 @@ static int io_dmabuf_vmap(struct io_dmabuf *idb)
  * vector is the request's own, and a kvec has the size of a bio_vec. Without
  * one, the bio_vecs are those of the slot; but then the range is contiguous.
  */
-static void io_dmabuf_iter_to_kvec(struct io_async_msghdr *kmsg, void *vaddr)
+static void io_regbuf_iter_to_kvec(struct io_async_msghdr *kmsg, void *vaddr)
 {
 	struct iov_iter *iter = &kmsg->msg.msg_iter;
 	const struct bio_vec *bv = iter->bvec;
@@ -130,40 +130,40 @@ static void io_dmabuf_iter_to_kvec(struct io_async_msghdr *kmsg, void *vaddr)
 	iter->iter_type = ITER_KVEC;
 }
 
-static int io_dmabuf_send_mem(struct io_kiocb *req, struct socket *sock,
+static int io_regbuf_send_mem(struct io_kiocb *req, struct socket *sock,
 			      struct io_async_msghdr *kmsg,
-			      unsigned int msg_flags, struct io_dmabuf *idb)
+			      unsigned int msg_flags, struct io_regbuf *reg)
 {
-	struct dma_buf *dmabuf = idb->buf->dmabuf;
+	struct dma_buf *dmabuf = reg->buf->dmabuf;
 	int ret;
 
 	if (iov_iter_is_dmabuf(&kmsg->msg.msg_iter))
-		io_dmabuf_iter_to_kvec(kmsg, idb->vmap.vaddr);
+		io_regbuf_iter_to_kvec(kmsg, reg->vmap.vaddr);
 
 	ret = dma_buf_begin_cpu_access(dmabuf, DMA_FROM_DEVICE);
 	if (ret)
-		return io_dmabuf_exporter_error(ret);
+		return io_regbuf_exporter_error(ret);
 	ret = io_send_zc_msg(req, sock, kmsg, msg_flags);
 	dma_buf_end_cpu_access(dmabuf, DMA_FROM_DEVICE);
 	return ret;
 }
 
 /* The next @len bytes of what is left of @iter */
-static int io_dmabuf_read_iomem(struct io_dmabuf *idb, const struct iov_iter *iter,
+static int io_regbuf_read_iomem(struct io_regbuf *reg, const struct iov_iter *iter,
 				void *to, size_t len)
 {
-	struct dma_buf *dmabuf = idb->buf->dmabuf;
+	struct dma_buf *dmabuf = reg->buf->dmabuf;
 	struct iov_iter left = *iter;
 	int ret;
 
 	ret = dma_buf_begin_cpu_access(dmabuf, DMA_FROM_DEVICE);
 	if (ret)
-		return io_dmabuf_exporter_error(ret);
+		return io_regbuf_exporter_error(ret);
 	while (len) {
 		const struct bio_vec *bv = left.bvec;
 		size_t size = min_t(size_t, bv->bv_len - left.iov_offset, len);
 
-		iosys_map_memcpy_from(to, &idb->vmap, bvec_dma_win(bv)->base +
+		iosys_map_memcpy_from(to, &reg->vmap, bvec_dma_win(bv)->base +
 				      bv->bv_offset + left.iov_offset, size);
 		iov_iter_advance(&left, size);
 		to += size;
@@ -177,7 +177,7 @@ static int io_dmabuf_read_iomem(struct io_dmabuf *idb, const struct iov_iter *it
  * A part of the message, from @bounce. The iterator goes on naming the dma-buf, so
  * that what was not sent is copied again.
  */
-static int io_dmabuf_send_part(struct io_kiocb *req, struct socket *sock,
+static int io_regbuf_send_part(struct io_kiocb *req, struct socket *sock,
 			       struct io_async_msghdr *kmsg,
 			       unsigned int msg_flags, void *bounce, size_t len)
 {
@@ -200,9 +200,9 @@ static int io_dmabuf_send_part(struct io_kiocb *req, struct socket *sock,
 }
 
 /* I/O memory: nobody but memcpy_fromio() can read it */
-static int io_dmabuf_send_iomem(struct io_kiocb *req, struct socket *sock,
+static int io_regbuf_send_iomem(struct io_kiocb *req, struct socket *sock,
 				struct io_async_msghdr *kmsg,
-				unsigned int msg_flags, struct io_dmabuf *idb)
+				unsigned int msg_flags, struct io_regbuf *reg)
 {
 	struct iov_iter *iter = &kmsg->msg.msg_iter;
 	size_t max = iov_iter_count(iter);
@@ -221,9 +221,9 @@ static int io_dmabuf_send_iomem(struct io_kiocb *req, struct socket *sock,
 	do {
 		size_t len = min(iov_iter_count(iter), max);
 
-		ret = io_dmabuf_read_iomem(idb, iter, bounce, len);
+		ret = io_regbuf_read_iomem(reg, iter, bounce, len);
 		if (!ret)
-			ret = io_dmabuf_send_part(req, sock, kmsg, msg_flags,
+			ret = io_regbuf_send_part(req, sock, kmsg, msg_flags,
 						  bounce, len);
 		if (ret > 0)
 			sent += ret;
@@ -234,12 +234,12 @@ static int io_dmabuf_send_iomem(struct io_kiocb *req, struct socket *sock,
 	return sent ?: ret;
 }
 
-static int io_dmabuf_send_copy(struct io_kiocb *req, struct socket *sock,
+static int io_regbuf_send_copy(struct io_kiocb *req, struct socket *sock,
 			       struct io_async_msghdr *kmsg,
 			       unsigned int msg_flags, unsigned int issue_flags)
 {
 	struct io_kiocb *notif = io_send_zc_notif(req);
-	struct io_dmabuf *idb = io_notif_dmabuf(notif);
+	struct io_regbuf *reg = io_regbuf_of_notif(notif);
 	int ret;
 
 	/* the exporter may have to be waited for, which a worker may do */
@@ -251,24 +251,24 @@ static int io_dmabuf_send_copy(struct io_kiocb *req, struct socket *sock,
 	if (req->flags & REQ_F_NOWAIT)
 		msg_flags |= MSG_DONTWAIT;
 
-	ret = io_dmabuf_vmap(idb);
+	ret = io_regbuf_vmap(reg);
 	if (ret)
-		return io_dmabuf_exporter_error(ret);
+		return io_regbuf_exporter_error(ret);
 	kmsg->msg.msg_ubuf = NULL;
 	msg_flags &= ~MSG_ZEROCOPY;
-	if (idb->vmap.is_iomem)
-		ret = io_dmabuf_send_iomem(req, sock, kmsg, msg_flags, idb);
+	if (reg->vmap.is_iomem)
+		ret = io_regbuf_send_iomem(req, sock, kmsg, msg_flags, reg);
 	else
-		ret = io_dmabuf_send_mem(req, sock, kmsg, msg_flags, idb);
+		ret = io_regbuf_send_mem(req, sock, kmsg, msg_flags, reg);
 	if (ret > 0) {
 		WRITE_ONCE(io_notif_to_data(notif)->zc_copied, true);
-		atomic64_add(ret, &idb->copied);
+		atomic64_add(ret, &reg->copied);
 	}
 	return ret;
 }
 
 /* Is it worth a copy: what was to be sent cannot be sent as it is */
-static bool io_dmabuf_copy_helps(const struct sock *sk, int err)
+static bool io_regbuf_copy_helps(const struct sock *sk, int err)
 {
 	switch (err) {
 	case -EOPNOTSUPP:
@@ -287,7 +287,7 @@ static bool io_dmabuf_copy_helps(const struct sock *sk, int err)
 }
 
 /**
- * io_dmabuf_send - send what an ITER_DMABUF, or its copy, names
+ * io_regbuf_send - send what an ITER_DMABUF, or its copy, names
  * @req:	the request
  * @msg_flags:	MSG_*
  * @issue_flags: IO_URING_F_*
@@ -295,7 +295,7 @@ static bool io_dmabuf_copy_helps(const struct sock *sk, int err)
  * Return: what sendmsg says; or IOU_ISSUE_SKIP_COMPLETE: it is sent from
  * blocking context.
  */
-int io_dmabuf_send(struct io_kiocb *req, unsigned int msg_flags,
+int io_regbuf_send(struct io_kiocb *req, unsigned int msg_flags,
 		   unsigned int issue_flags)
 {
 	struct socket *sock = sock_from_file(req->file);
@@ -314,7 +314,7 @@ int io_dmabuf_send(struct io_kiocb *req, unsigned int msg_flags,
 		return ret;
 	}
 
-	copy_ok = io_notif_dmabuf(notif)->flags & IO_REGBUF_DMABUF_COPY_OK;
+	copy_ok = io_regbuf_of_notif(notif)->flags & IO_REGBUF_DMABUF_COPY_OK;
 	if (iov_iter_is_dmabuf(iter)) {
 		/* compat control messages are longer once they are parsed */
 		size_t controllen = kmsg->msg.msg_controllen;
@@ -323,13 +323,13 @@ int io_dmabuf_send(struct io_kiocb *req, unsigned int msg_flags,
 		bool corked = copy_ok && sk_is_udp(sock->sk) &&
 			      READ_ONCE(udp_sk(sock->sk)->pending);
 
-		if (!corked && net_devmem_iobuf_sk_ok(sock->sk))
+		if (!corked && net_iobuf_sk_ok(sock->sk))
 			ret = io_send_zc_msg(req, sock, kmsg, msg_flags);
-		if (!copy_ok || !io_dmabuf_copy_helps(sock->sk, ret))
+		if (!copy_ok || !io_regbuf_copy_helps(sock->sk, ret))
 			return ret;
 		/* a datagram may have taken some */
 		*iter = all;
 		kmsg->msg.msg_controllen = controllen;
 	}
-	return io_dmabuf_send_copy(req, sock, kmsg, msg_flags, issue_flags);
+	return io_regbuf_send_copy(req, sock, kmsg, msg_flags, issue_flags);
 }
