@@ -90,11 +90,11 @@ struct dma_iobuf_user *dma_iobuf_user_get(void);
 void dma_iobuf_user_put(struct dma_iobuf_user *user);
 
 /* dma-iobuf-remap.c: addresses that the exporter has not mapped */
-struct dma_iobuf_remap *dma_iobuf_remap(struct device *dev,
-					struct sg_table *sgt,
-					enum dma_data_direction dir);
+struct dma_iobuf_remap *dma_iobuf_remap_create(struct device *dev,
+					       struct sg_table *sgt,
+					       enum dma_data_direction dir);
 struct sg_table *dma_iobuf_remap_sgt(struct dma_iobuf_remap *remap);
-void dma_iobuf_unmap_remap(struct device *dev, struct dma_iobuf_remap *remap,
-			   enum dma_data_direction dir);
+void dma_iobuf_remap_destroy(struct device *dev, struct dma_iobuf_remap *remap,
+			     enum dma_data_direction dir);
 
 #endif /* _DMA_IOBUF_INTERNAL_H */

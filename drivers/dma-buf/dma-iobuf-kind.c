@@ -168,8 +168,8 @@ static bool dma_iobuf_needs_sync(struct device *dev, dma_addr_t addr)
  * @sgt:	the mapping
  * @all:	translate every address; otherwise only 64 or so of those that
  *		an IOMMU has given out are looked up in its tables
- * @untranslated: set if there are BAR addresses that dma_iobuf_remap() has to
- *		map; they count as %DMA_IOBUF_KIND_P2P_HOST
+ * @untranslated: set if there are BAR addresses for dma_iobuf_remap_create();
+ *		they count as %DMA_IOBUF_KIND_P2P_HOST
  *
  * The first and the last byte of every scatterlist entry are looked at. What is
  * needed for the data to arrive is always asked of all of them: that nothing is

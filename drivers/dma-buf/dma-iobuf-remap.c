@@ -139,7 +139,7 @@ static int dma_iobuf_remap_run(struct device *dev, struct dma_iobuf_remap *remap
 }
 
 /**
- * dma_iobuf_remap - map the BAR addresses of an exporter's scatterlist
+ * dma_iobuf_remap_create - map the BAR addresses of an exporter's scatterlist
  * @dev:	the device, behind an IOMMU
  * @sgt:	what the exporter returned; it has to stay as long as the result
  * @dir:	what @dev may do with the memory
@@ -148,12 +148,12 @@ static int dma_iobuf_remap_run(struct device *dev, struct dma_iobuf_remap *remap
  * @dev can reach through the host bridge. Nothing else is mapped.
  *
  * Context: process context, under the reservation lock.
- * Return: to be freed by dma_iobuf_unmap_remap(); ERR_PTR(-EREMOTEIO): an entry
+ * Return: to be freed by dma_iobuf_remap_destroy(); ERR_PTR(-EREMOTEIO): an entry
  * is not inside of one BAR; ERR_PTR(-ENOMEM): no memory, or no addresses.
  */
-struct dma_iobuf_remap *dma_iobuf_remap(struct device *dev,
-					struct sg_table *sgt,
-					enum dma_data_direction dir)
+struct dma_iobuf_remap *dma_iobuf_remap_create(struct device *dev,
+					       struct sg_table *sgt,
+					       enum dma_data_direction dir)
 {
 	struct scatterlist *sg = sgt->sgl, *to;
 	unsigned int nr_run, nr_sg, left = sgt->nents;
@@ -183,7 +183,7 @@ struct dma_iobuf_remap *dma_iobuf_remap(struct device *dev,
 		if (!ret && run.untranslated)
 			ret = dma_iobuf_remap_run(dev, remap, &run, dir);
 		if (ret) {
-			dma_iobuf_unmap_remap(dev, remap, dir);
+			dma_iobuf_remap_destroy(dev, remap, dir);
 			return ERR_PTR(ret);
 		}
 		to = dma_iobuf_remap_fill(to, run.addr, run.len);
@@ -196,7 +196,7 @@ struct dma_iobuf_remap *dma_iobuf_remap(struct device *dev,
 
 /**
  * dma_iobuf_remap_sgt - the addresses to use instead of the exporter's
- * @remap:	from dma_iobuf_remap()
+ * @remap:	from dma_iobuf_remap_create()
  */
 struct sg_table *dma_iobuf_remap_sgt(struct dma_iobuf_remap *remap)
 {
@@ -204,15 +204,15 @@ struct sg_table *dma_iobuf_remap_sgt(struct dma_iobuf_remap *remap)
 }
 
 /**
- * dma_iobuf_unmap_remap - undo dma_iobuf_remap()
+ * dma_iobuf_remap_destroy - undo dma_iobuf_remap_create()
  * @dev:	the device, which does not use the addresses any more
- * @remap:	from dma_iobuf_remap(), or NULL
- * @dir:	as for dma_iobuf_remap()
+ * @remap:	from dma_iobuf_remap_create(), or NULL
+ * @dir:	as for dma_iobuf_remap_create()
  *
  * Context: process context, under the reservation lock.
  */
-void dma_iobuf_unmap_remap(struct device *dev, struct dma_iobuf_remap *remap,
-			   enum dma_data_direction dir)
+void dma_iobuf_remap_destroy(struct device *dev, struct dma_iobuf_remap *remap,
+			     enum dma_data_direction dir)
 {
 	unsigned int i;
 

@@ -62,7 +62,7 @@ static void dma_iobuf_att_unmap(struct dma_iobuf_att *att, void *next)
 		dev_warn(att->idev->dev,
 			 "dma-buf: commands still running after 60 s\n");
 
-	dma_iobuf_unmap_remap(att->idev->dev, map->remap, att->dir);
+	dma_iobuf_remap_destroy(att->idev->dev, map->remap, att->dir);
 	dma_buf_unmap_attachment(att->attach, map->sgt, att->dir);
 	call_rcu(&map->rcu, dma_iobuf_map_free_rcu);
 }
@@ -162,7 +162,7 @@ static struct dma_iobuf_map *dma_iobuf_map_build(struct dma_iobuf_att *att,
 	    kind != DMA_IOBUF_KIND_P2P_BUS && kind != DMA_IOBUF_KIND_P2P_HOST)
 		return ERR_PTR(-EREMOTEIO);
 	if (untranslated) {
-		remap = dma_iobuf_remap(att->idev->dev, sgt, att->dir);
+		remap = dma_iobuf_remap_create(att->idev->dev, sgt, att->dir);
 		if (IS_ERR(remap))
 			return ERR_CAST(remap);
 		sgt = dma_iobuf_remap_sgt(remap);
@@ -187,7 +187,7 @@ static struct dma_iobuf_map *dma_iobuf_map_build(struct dma_iobuf_att *att,
 err_free:
 	kvfree(map);
 err_unmap:
-	dma_iobuf_unmap_remap(att->idev->dev, remap, att->dir);
+	dma_iobuf_remap_destroy(att->idev->dev, remap, att->dir);
 	return ERR_PTR(ret);
 }
 
@@ -265,8 +265,8 @@ static int dma_iobuf_att_publish(struct dma_iobuf_att *att,
 		dma_iobuf_why(why, DMA_IOBUF_STAGE_DEVICE, 0);
 		ret = att->idev->ops->map(att, map);
 		if (ret) {
-			dma_iobuf_unmap_remap(att->idev->dev, map->remap,
-					      att->dir);
+			dma_iobuf_remap_destroy(att->idev->dev, map->remap,
+						att->dir);
 			percpu_ref_exit(&map->ref);
 			kvfree(map);
 			return ret;
@@ -368,12 +368,15 @@ void dma_iobuf_att_shutdown(struct dma_iobuf_att *att)
 	mutex_unlock(&att->lock);
 }
 
-static void dma_iobuf_att_free_rcu(struct rcu_head *rcu)
+static void dma_iobuf_att_discard(struct dma_iobuf_att *att)
 {
-	struct dma_iobuf_att *att = container_of(rcu, struct dma_iobuf_att, rcu);
-
 	free_percpu(att->hits);
 	kfree(att);
+}
+
+static void dma_iobuf_att_free_rcu(struct rcu_head *rcu)
+{
+	dma_iobuf_att_discard(container_of(rcu, struct dma_iobuf_att, rcu));
 }
 
 static void dma_iobuf_att_unhold(struct kref *held)
@@ -649,7 +652,7 @@ static struct dma_iobuf_att *dma_iobuf_att_alloc(struct dma_iobuf_dev *idev,
 		return NULL;
 	att->hits = alloc_percpu_gfp(unsigned long, GFP_KERNEL_ACCOUNT);
 	if (!att->hits) {
-		kfree(att);
+		dma_iobuf_att_discard(att);
 		return NULL;
 	}
 	refcount_set(&att->ref, 1);
@@ -662,14 +665,6 @@ static struct dma_iobuf_att *dma_iobuf_att_alloc(struct dma_iobuf_dev *idev,
 	att->dir = dma_iobuf_att_dir(idev, buf);
 	att->flags = dma_iobuf_att_flags(idev, buf);
 	return att;
-}
-
-static void dma_iobuf_att_discard(struct dma_iobuf_att *att)
-{
-	if (!att)
-		return;
-	free_percpu(att->hits);
-	kfree(att);
 }
 
 /*
