@@ -20,6 +20,10 @@ lock() {
 	sed -n "s/^$1=//p" "$TOP/kernel.lock"
 }
 
+# The cards of cards.list, and the kernel options of their drivers.
+cards() { sed 's/#.*//; s/[[:space:]]*|.*//; /^$/d' "$LAB/cards.list"; }
+cards_config() { sed -n 's/#.*//; s/^.*|[[:space:]]*\([A-Z0-9_]*\)[[:space:]]*$/CONFIG_\1=y/p' "$LAB/cards.list"; }
+
 # turns N: how long N processors of a guest take this machine at most, in units of what
 # as many as it has take: they have to take turns.
 turns() { printf '%d' $((($1 + $(nproc) - 1) / $(nproc))); }

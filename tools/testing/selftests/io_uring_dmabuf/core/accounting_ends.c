@@ -204,7 +204,7 @@ FIXTURE_SETUP(card)
 	if (!kernel_has_regbuf())
 		SKIP(return, "this kernel has no dma-buf buffers");
 	NEED_ENV("LAB_NET_E1000E");
-	NETRIG_UP(&self->net, CARD_E1000E, MEM_UDMABUF, 64 * KiB);
+	NETRIG_UP(&self->net, "e1000e", MEM_UDMABUF, 64 * KiB);
 	ASSERT_EQ(0, net_tcp(&self->net, AF_INET, &self->tcp));
 }
 

@@ -49,7 +49,7 @@ FIXTURE_SETUP(workers)
 	c->sk[1] = -1;
 	c->slow.fd = -1;
 	c->disk = NEED_DISK("LAB_NVME_MAIN");
-	NETRIG_UP(&c->net, CARD_NONE, MEM_BAR, SIZE);
+	NETRIG_UP(&c->net, NULL, MEM_BAR, SIZE);
 	ASSERT_EQ(0, mem_create_bar(&c->slow, SIZE, DMA_BUF_BAR_VMAP, 0));
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, c->sk));
 	net_timeouts(c->sk[0]);

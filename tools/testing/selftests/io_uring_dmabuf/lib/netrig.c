@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -20,9 +21,8 @@
 
 #include "netsock.h"
 
+#define FIRST_NET	10		/* tests have those below for links of their own */
 #define TRY_MS		300		/* for one connect() to a link that starts */
-
-static const char *const card_names[CARD_NONE] = { "E1000E", "VMXNET3", "IGB" };
 
 /* --- the link --- */
 
@@ -213,7 +213,7 @@ static void netem_end(struct netrig *n, enum net_side side)
 
 /* --- the rig --- */
 
-static int rig_names(struct netrig *n, enum net_card card, const char **why)
+static int rig_names(struct netrig *n, const char *card, const char **why)
 {
 	static char reason[96];
 
@@ -221,8 +221,10 @@ static int rig_names(struct netrig *n, enum net_card card, const char **why)
 		char env[64];
 		const char *dev;
 
-		snprintf(env, sizeof(env), "LAB_NET_%s%s", card_names[card],
+		snprintf(env, sizeof(env), "LAB_NET_%s%s", card,
 			 side == NET_PEER ? "_PEER" : "");
+		for (char *c = env; *c; c++)
+			*c = toupper(*c);
 		dev = lab_env(env);
 		if (!dev) {
 			snprintf(reason, sizeof(reason), "%s is not set", env);
@@ -231,8 +233,12 @@ static int rig_names(struct netrig *n, enum net_card card, const char **why)
 		}
 		snprintf(n->dev[side], sizeof(n->dev[side]), "%s", dev);
 	}
-	n->net = card + 1;
 	return 0;
+}
+
+const char *netrig_other_card(const char *card)
+{
+	return strcmp(card, "e1000e") ? "e1000e" : "vmxnet3";
 }
 
 /* The netns of a test that was killed gives devices back after a while */
@@ -291,6 +297,8 @@ static int rig_link(struct netrig *n)
 		ret = find_pci(n);
 	if (ret)
 		return ret;
+	/* two links of a test do not share one */
+	n->net = FIRST_NET + if_nametoindex(n->dev[NET_CARD]) % 200;
 	n->home = net_ns_open();
 	if (n->home < 0)
 		return n->home;
@@ -340,7 +348,7 @@ void netrig_init(struct netrig *n)
 	n->ns[NET_PEER] = -1;
 }
 
-int netrig_up(struct netrig *n, enum net_card card, enum mem_kind kind,
+int netrig_up(struct netrig *n, const char *card, enum mem_kind kind,
 	      __u64 size, const char **why)
 {
 	int ret = 0;
@@ -350,9 +358,9 @@ int netrig_up(struct netrig *n, enum net_card card, enum mem_kind kind,
 		*why = "this kernel has no dma-buf buffers (IO_URING_QUERY_REGBUF)";
 		return -EOPNOTSUPP;
 	}
-	if (card != CARD_NONE)
+	if (card)
 		ret = rig_names(n, card, why);
-	if (!ret && card != CARD_NONE)
+	if (!ret && card)
 		ret = rig_link(n);
 	if (!ret && size)
 		ret = rig_mem(n, kind, size, why);

@@ -21,9 +21,6 @@
 
 #define NETRIG_SLOTS	8
 
-/* Named by LAB_NET_<card> and LAB_NET_<card>_PEER */
-enum net_card { CARD_E1000E, CARD_VMXNET3, CARD_IGB, CARD_NONE };
-
 /* 10.73.<net>.1 and fd73:<net>::1 are the card, .2 and ::2 its peer */
 enum net_side { NET_CARD, NET_PEER, NET_SIDES };
 
@@ -46,12 +43,15 @@ struct netrig {
 /* Not up: netrig_down() does nothing */
 void netrig_init(struct netrig *n);
 /*
- * The link, unless it is to be none, and a ring with an empty buffer table and
- * a dma-buf, unless @size is 0. *why is set when the machine lacks something
- * the test needs.
+ * The link of the card with that driver, which LAB_NET_<DRIVER> and
+ * LAB_NET_<DRIVER>_PEER name; none if @card is NULL. And a ring with an empty
+ * buffer table and a dma-buf, unless @size is 0. *why is set when the machine
+ * lacks something the test needs.
  */
-int netrig_up(struct netrig *n, enum net_card card, enum mem_kind kind,
+int netrig_up(struct netrig *n, const char *card, enum mem_kind kind,
 	      __u64 size, const char **why);
+/* A card for a second link beside that of @card */
+const char *netrig_other_card(const char *card);
 /* The peer is back in the netns of the test, and nothing has an address */
 void netrig_down(struct netrig *n);
 

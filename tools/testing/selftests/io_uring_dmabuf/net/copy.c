@@ -30,7 +30,7 @@ FIXTURE_SETUP(copied)
 
 	self->rng = 7600;
 	self->pair = NET_PAIR_NONE;
-	NETRIG_UP(n, CARD_NONE, variant->kind, SIZE);
+	NETRIG_UP(n, NULL, variant->kind, SIZE);
 	if (variant->tcp) {
 		ASSERT_EQ(0, net_local("127.0.0.1", &self->pair));
 	} else {

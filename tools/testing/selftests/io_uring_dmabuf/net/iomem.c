@@ -69,7 +69,7 @@ FIXTURE_SETUP(iomem)
 	self->rng = 7650;
 	self->pair = NET_PAIR_NONE;
 	self->mem.fd = -1;
-	NETRIG_UP(n, CARD_NONE, MEM_UDMABUF, 64 * KiB);
+	NETRIG_UP(n, NULL, MEM_UDMABUF, 64 * KiB);
 	if (mem_create_bar(&self->mem, SIZE, DMA_BUF_BAR_VMAP, 0))
 		SKIP(return, "no /dev/dmabuf_bar");
 	ASSERT_EQ(0, mem_fill(&self->mem, 0, 0, SIZE, SEED));

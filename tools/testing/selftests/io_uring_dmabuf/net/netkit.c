@@ -232,7 +232,7 @@ FIXTURE_SETUP(netkit)
 	self->rng = 7900;
 	self->pair = NET_PAIR_NONE;
 	self->other = NET_PAIR_NONE;
-	NETRIG_UP(n, CARD_NONE, MEM_UDMABUF_4K, SIZE);
+	NETRIG_UP(n, NULL, MEM_UDMABUF_4K, SIZE);
 	ASSERT_EQ(0, mem_fill(&n->mem, 0, 0, SIZE, SEED));
 	ret = nsim_up(s);
 	if (ret == -ENOENT)

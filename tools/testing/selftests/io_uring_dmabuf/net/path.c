@@ -23,12 +23,12 @@ FIXTURE(path) {
 };
 
 FIXTURE_VARIANT(path) {
-	enum net_card card;
+	const char *card;
 };
 
-FIXTURE_VARIANT_ADD(path, e1000e) { .card = CARD_E1000E };
-FIXTURE_VARIANT_ADD(path, vmxnet3) { .card = CARD_VMXNET3 };
-FIXTURE_VARIANT_ADD(path, igb) { .card = CARD_IGB };
+FIXTURE_VARIANT_ADD(path, e1000e) { .card = "e1000e" };
+FIXTURE_VARIANT_ADD(path, vmxnet3) { .card = "vmxnet3" };
+FIXTURE_VARIANT_ADD(path, igb) { .card = "igb" };
 
 FIXTURE_SETUP(path)
 {

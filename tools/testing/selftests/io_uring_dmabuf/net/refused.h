@@ -60,7 +60,7 @@ FIXTURE_SETUP(refused)
 	self->bad = NET_PAIR_NONE;
 	self->copy = variant->flags & IO_REGBUF_DMABUF_COPY_OK;
 	netrig_init(&self->other);
-	NETRIG_UP(n, CARD_E1000E, MEM_UDMABUF_4K, SIZE);
+	NETRIG_UP(n, "e1000e", MEM_UDMABUF_4K, SIZE);
 	ASSERT_EQ(0, net_tcp(n, AF_INET, &self->tcp));
 	ASSERT_EQ(0, mem_fill(&n->mem, 0, 0, SIZE, SEED));
 	ASSERT_EQ(0, net_reg(n, 0, n->mem.fd, self->tcp.tx, variant->flags));

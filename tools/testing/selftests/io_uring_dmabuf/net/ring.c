@@ -75,7 +75,7 @@ FIXTURE_SETUP(queued)
 	struct netrig *n = &self->net;
 
 	self->tcp = NET_PAIR_NONE;
-	NETRIG_UP(n, CARD_E1000E, MEM_BAR, SIZE);
+	NETRIG_UP(n, "e1000e", MEM_BAR, SIZE);
 	ASSERT_TRUE(find_exporter(self->exporter, sizeof(self->exporter)));
 	ASSERT_EQ(0, net_driver(n, self->driver, sizeof(self->driver)));
 	ASSERT_EQ(0, net_tcp(n, AF_INET, &self->tcp));

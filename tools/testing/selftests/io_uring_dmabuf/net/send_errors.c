@@ -31,7 +31,7 @@ TEST_F(refused, another_card)
 	struct io_uring_regbuf_desc add;
 	struct netrig *n = &self->net;
 
-	NETRIG_UP(&self->other, CARD_VMXNET3, MEM_UDMABUF, 0);
+	NETRIG_UP(&self->other, "vmxnet3", MEM_UDMABUF, 0);
 	ASSERT_EQ(0, net_tcp(&self->other, AF_INET, &self->bad));
 	CHECK_SEND(0, &self->bad, LEN, -ENODEV);
 	/* which becomes a target, too */

@@ -10,7 +10,7 @@ static const struct piece unreadable = { SEED, 4321, LEN };
 static const struct piece ordinary = { ORDINARY_SEED, 0, LEN };
 
 static inline void unread_up(struct __test_metadata *_metadata, struct unread_rig *rig,
-			     enum net_card card)
+			     const char *card)
 {
 	struct netrig *n = &rig->net;
 
@@ -30,11 +30,11 @@ FIXTURE(unread) {
 };
 
 FIXTURE_VARIANT(unread) {
-	enum net_card card, other;
+	const char *card, *other;
 };
 
 FIXTURE_VARIANT_ADD(unread, e1000e) {
-	.card = CARD_E1000E, .other = CARD_VMXNET3,
+	.card = "e1000e", .other = "vmxnet3",
 };
 
 FIXTURE_SETUP(unread)
