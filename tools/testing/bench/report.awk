@@ -194,10 +194,10 @@ function check(		k)
 	k = key("strict", "plain", 4096, "read")
 	verdict(value["maps", k] > 0 && value["flush", k] > 0,
 		"the map and invalidation counters see a plain registered buffer")
-	check_ratio(4096, "strict", 0.57)
-	check_ratio(131072, "strict", 0.57)
-	check_ratio(4096, "off", 0.95)
-	check_ratio(131072, "off", 0.95)
+	check_ratio(4096, "strict", 0.555)
+	check_ratio(131072, "strict", 0.555)
+	check_ratio(4096, "off", 0.93)
+	check_ratio(131072, "off", 0.93)
 }
 
 END {
