@@ -115,6 +115,7 @@ static struct dma_iobuf_map *make_mapping(struct kunit *test,
 	rcu_assign_pointer(att->map, map);
 	rcu_assign_pointer(buf->att[0], att);
 	buf->dev[0] = dev;
+	/* pairs with dma_iobuf_nr_att() */
 	smp_store_release(&buf->nr_att, 1);
 	return map;
 }
