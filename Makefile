@@ -22,7 +22,7 @@ export JOBS V KERNEL_SRC CPUS SEED
 submake = $(MAKE) -s -j$(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps tree kernel headers tests demo test soak run shell bench check series bisect clean distclean
+.PHONY: help deps tree kernel headers tests demo test soak run shell bench check series bisect deb clean distclean
 
 help:
 	@sed -n 's/^#- \{0,1\}//p' Makefile
@@ -42,6 +42,8 @@ help:
 #- make check     shellcheck, checkpatch, sparse, W=1; patches apply with no fuzz
 #- make series    mailable patches in build/series
 #- make bisect    every patch builds at its place, in five configurations (hours)
+#- make deb       Debian packages of the kernel for a real machine: REAL-HARDWARE.md
+#-                  LOCALMOD=yes|file|lab  CONFIG=file
 #- make deps      install the Debian packages (tools/testing/lab/packages.txt)
 #- make kernel    build a kernel (KERNEL=plain|debug|stock)
 #- make clean     remove what was built, keep the download; make distclean: all of build/
@@ -121,6 +123,10 @@ series:
 bisect:
 	@$(LAB)/deps build
 	@$(LAB)/bisect $(SERIES)
+
+deb:
+	@$(LAB)/deps build deb
+	@LOCALMOD="$(LOCALMOD)" CONFIG="$(CONFIG)" $(LAB)/deb
 
 clean:
 	@find $(BUILD) -mindepth 1 -maxdepth 1 ! -name cache -exec rm -rf {} + 2>/dev/null || :
