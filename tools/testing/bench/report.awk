@@ -153,7 +153,7 @@ function check_ratio(size, iommu, limit,	a, b)
 		return
 	}
 	verdict(value["insns", a] <= limit * value["insns", b],
-		sprintf("%s: %.3fx of the instructions of a plain buffer with %s (at most %.2f)",
+		sprintf("%s: %.3fx of the instructions of a plain buffer with %s (at most %.3f)",
 			human(size), value["insns", a] / value["insns", b],
 			iommu == "off" ? "no IOMMU" : "a strict IOMMU", limit))
 }
