@@ -3,8 +3,27 @@
 #define _DMA_IOBUF_INTERNAL_H
 
 #include <linux/dma-iobuf.h>
+#include <linux/kref.h>
 #include <linux/pci-p2pdma.h>
 #include <linux/scatterlist.h>
+
+/* dma-iobuf.c */
+void dma_iobuf_ended(struct dma_iobuf *buf);
+
+/* dma-iobuf-att.c: a device's attachment and mapping */
+int dma_iobuf_resv_lock(struct dma_resv *resv);
+void dma_iobuf_why_device(struct dma_iobuf_reason *why,
+			  const struct dma_iobuf_dev *idev, unsigned int idx);
+struct dma_iobuf_att *dma_iobuf_att_get(struct dma_iobuf_dev *idev,
+					const struct dma_iobuf *buf);
+int dma_iobuf_att_ready(struct dma_iobuf_att *att, const struct dma_iobuf *buf,
+			struct dma_iobuf_reason *why);
+int dma_iobuf_att_prepare(struct dma_iobuf_att *att,
+			  struct dma_iobuf_reason *why);
+void dma_iobuf_att_info(struct dma_iobuf_att *att, struct dma_iobuf_info *info);
+void dma_iobuf_att_put(struct dma_iobuf *buf, struct dma_iobuf_att *att,
+		       bool wait);
+void dma_iobuf_att_unhold(struct kref *held);
 
 /* dma-iobuf-table.c: granules or runs, no device needed */
 struct dma_iobuf_map *dma_iobuf_table_alloc(struct sg_table *sgt, u64 size);
