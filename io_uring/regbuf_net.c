@@ -303,19 +303,17 @@ int io_regbuf_send(struct io_kiocb *req, unsigned int msg_flags,
 	struct io_async_msghdr *kmsg = req->async_data;
 	struct iov_iter *iter = &kmsg->msg.msg_iter;
 	int ret = -EOPNOTSUPP;
-	bool copy_ok;
 
 	kmsg->msg.sg_from_iter = NULL;
 	/* an empty datagram: no window, nothing that would have to be copied */
 	if (!iov_iter_count(iter)) {
 		iov_iter_kvec(iter, ITER_SOURCE, NULL, 0, 0);
-		ret = io_send_zc_msg(req, sock, kmsg, msg_flags);
-		iter->iter_type = ITER_DMABUF;
-		return ret;
+		return io_send_zc_msg(req, sock, kmsg, msg_flags);
 	}
 
-	copy_ok = io_regbuf_of_notif(notif)->flags & IO_REGBUF_DMABUF_COPY_OK;
-	if (iov_iter_is_dmabuf(iter)) {
+	if (!io_send_zc_copies(req)) {
+		bool copy_ok = io_regbuf_of_notif(notif)->flags &
+			       IO_REGBUF_DMABUF_COPY_OK;
 		/* compat control messages are longer once they are parsed */
 		size_t controllen = kmsg->msg.msg_controllen;
 		struct iov_iter all = *iter;
@@ -330,6 +328,8 @@ int io_regbuf_send(struct io_kiocb *req, unsigned int msg_flags,
 		/* a datagram may have taken some */
 		*iter = all;
 		kmsg->msg.msg_controllen = controllen;
+		/* all that is left of it, though another issue may send that */
+		io_send_zc_set_copies(req);
 	}
 	return io_regbuf_send_copy(req, sock, kmsg, msg_flags, issue_flags);
 }
