@@ -11,6 +11,7 @@ MAKEFLAGS += --no-print-directory
 LAB := tools/testing/lab
 BUILD := build
 BENCH := tools/testing/bench
+LIBRARY := tools/uring-dmabuf
 SELFTESTS := tools/testing/selftests/io_uring_dmabuf tools/testing/selftests/net/netmem
 
 # Given on the command line; the tools read them from the environment.
@@ -72,6 +73,11 @@ tests: | $(BUILD)
 			KSFT="$(CURDIR)/$(BUILD)/linux/tools/testing/selftests" \
 			KHDR_INCLUDES="-isystem $(CURDIR)/$(BUILD)/headers/include" || exit 1; \
 	done
+	@$(submake) -C $(LIBRARY) OUTPUT="$(CURDIR)/$(BUILD)/uring-dmabuf"
+	@$(submake) -C $(LIBRARY)/tests OUTPUT="$(CURDIR)/$(BUILD)/tests/uring-dmabuf" \
+		LIBRARY="$(CURDIR)/$(BUILD)/uring-dmabuf" \
+		KSFT="$(CURDIR)/$(BUILD)/linux/tools/testing/selftests" \
+		KHDR_INCLUDES="-isystem $(CURDIR)/$(BUILD)/headers/include"
 
 $(BUILD):
 	@mkdir -p $@

@@ -49,7 +49,7 @@ series() {
 folders() { local - LAB_WITHOUT=''; series | sed 's|/.*||' | uniq; }
 
 # Files of ours that go into the kernel tree as they are: everything below a
-# directory the kernel has too, except the lab and the bench.
+# directory the kernel has too, except the lab, the bench and the library.
 new_files() {
 	local top d
 
@@ -58,7 +58,7 @@ new_files() {
 		d=${d%/} d=${d##*/}
 		[ "$d" = build ] && continue
 		[ -d "$top/$d" ] || continue
-		(cd "$TOP" && find "$d" \( -path tools/testing/lab -o -path tools/testing/bench \) -prune -o \
+		(cd "$TOP" && find "$d" \( -path tools/testing/lab -o -path tools/testing/bench -o -path tools/uring-dmabuf \) -prune -o \
 			-type f ! -name '*~' ! -name '*.orig' ! -name '*.rej' ! -name '*.o' ! -name '.*.sw?' -print)
 	done | LC_ALL=C sort
 }

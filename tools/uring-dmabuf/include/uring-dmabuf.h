@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
+/*
+ * dma-bufs as buffers of an io_uring: registration, requests, and where the memory comes
+ * from. See uring-dmabuf(7), and io_uring_dmabuf_register(3) to begin with.
+ *
+ * May stand before or after <linux/io_uring.h> and <liburing.h>, of any age: all names are
+ * its own. The structures have the layout of the kernel's.
+ *
+ * Functions return 0 or a count, or -errno. They start no thread, and allocate memory only
+ * to open a source of memory.
+ */
+#ifndef URING_DMABUF_H
+#define URING_DMABUF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <liburing.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define URING_DMABUF_VERSION_MAJOR	0
+#define URING_DMABUF_VERSION_MINOR	1
+
+/* ---- what can be registered ---- */
+
+/* io_uring_dmabuf_desc.type */
+enum {
+	IO_URING_DMABUF_TYPE_EMPTY	= 0,	/* clears the slot */
+	IO_URING_DMABUF_TYPE_UADDR	= 1,	/* memory of the process, as by an iovec */
+	IO_URING_DMABUF_TYPE_DMABUF	= 2,
+};
+
+/* io_uring_dmabuf_desc.flags */
+#define IO_URING_DMABUF_RDONLY		(1U << 0)	/* devices only read the memory */
+#define IO_URING_DMABUF_WRONLY		(1U << 1)	/* devices only write it */
+#define IO_URING_DMABUF_REQUIRE_P2P	(1U << 2)	/* peer-to-peer, or an error */
+#define IO_URING_DMABUF_PIN		(1U << 3)	/* the exporter must not move it */
+#define IO_URING_DMABUF_ADD_TARGETS	(1U << 4)	/* io_uring_dmabuf_add_targets() */
+#define IO_URING_DMABUF_COPY_OK		(1U << 5)	/* a send may be a copy, if it has to */
+
+struct io_uring_dmabuf_desc {
+	uint32_t type;
+	uint32_t flags;
+	uint64_t size;			/* bytes; 0: to the end of the dma-buf */
+	uint64_t uaddr;			/* 0 for a dma-buf */
+	int32_t dmabuf_fd;
+	int32_t target_fd;
+	uint64_t dmabuf_off;
+	uint64_t targets;		/* address of int32_t[nr_targets] */
+	uint32_t nr_targets;
+	uint32_t resv1;
+	uint64_t reason;		/* address of io_uring_dmabuf_reason, or 0 */
+	uint64_t resv[2];
+};
+
+/* io_uring_dmabuf_reason.stage: what failed */
+enum {
+	IO_URING_DMABUF_STAGE_NONE		= 0,
+	IO_URING_DMABUF_STAGE_DESCRIPTOR	= 1,
+	IO_URING_DMABUF_STAGE_FD		= 2,
+	IO_URING_DMABUF_STAGE_TARGET		= 3,
+	IO_URING_DMABUF_STAGE_DEVICE		= 4,
+	IO_URING_DMABUF_STAGE_ATTACH		= 5,
+	IO_URING_DMABUF_STAGE_PIN		= 6,
+	IO_URING_DMABUF_STAGE_MAP		= 7,
+	IO_URING_DMABUF_STAGE_FENCE		= 8,
+	IO_URING_DMABUF_STAGE_ADDRESS		= 9,
+	IO_URING_DMABUF_STAGE_TABLE		= 10,
+	IO_URING_DMABUF_STAGE_MEMLOCK		= 11,
+};
+
+/* Why a registration failed; the functions that take one fill in all of it */
+struct io_uring_dmabuf_reason {
+	uint32_t size;
+	uint32_t stage;
+	int32_t target;			/* 0: target_fd, i + 1: targets[i], -1: none */
+	int32_t exporter_errno;		/* what the exporter said, negative, or 0 */
+	uint32_t peer2peer;
+	uint32_t state;			/* IO_URING_DMABUF_STATE_* */
+	uint64_t bytes;			/* MEMLOCK: what RLIMIT_MEMLOCK would have to be */
+	uint64_t limit;			/* MEMLOCK: what it is */
+	char exporter[32];
+	char device[32];
+	char text[152];			/* what to do, in one sentence */
+};
+
+/* ---- what the kernel can, what a buffer is ---- */
+
+struct io_uring_dmabuf_caps {
+	uint64_t type_mask;		/* 1 << IO_URING_DMABUF_TYPE_* */
+	uint64_t dmabuf_flags;
+	uint64_t update_flags;
+	uint64_t max_size;		/* of a buffer, in bytes */
+	uint32_t desc_size;
+	uint32_t max_targets;		/* devices of a buffer */
+	uint32_t version;
+	uint32_t resv1;
+	uint64_t resv2[2];
+};
+
+/* io_uring_dmabuf_map.state, and of a reason */
+enum {
+	IO_URING_DMABUF_STATE_NONE	= 0,	/* not mapped now; the next I/O maps it */
+	IO_URING_DMABUF_STATE_SYSTEM	= 1,	/* system memory */
+	IO_URING_DMABUF_STATE_P2P_BUS	= 2,	/* peer-to-peer, below a switch */
+	IO_URING_DMABUF_STATE_P2P_HOST	= 3,	/* peer-to-peer, through the host bridge */
+	IO_URING_DMABUF_STATE_MIXED	= 4,	/* some of each */
+	IO_URING_DMABUF_STATE_DEAD	= 5,	/* the device is gone */
+};
+
+/* A buffer for one of its devices */
+struct io_uring_dmabuf_map {
+	uint32_t slot;
+	uint32_t target;
+	uint32_t nr_targets;
+	uint32_t type;
+	uint32_t flags;
+	uint32_t state;
+	uint64_t dmabuf_off;
+	uint64_t size;
+	uint64_t granule;		/* bytes that one entry of the table stands for */
+	uint64_t entries;
+	uint64_t table_bytes;
+	uint64_t hits;			/* commands that used the mapping */
+	uint64_t maps;
+	uint64_t invalidations;		/* by the exporter */
+	uint64_t copied_bytes;
+	uint32_t peer2peer;
+	uint32_t resv;
+	char device[32];
+	char exporter[32];
+};
+
+/*
+ * 0; -EOPNOTSUPP: the kernel cannot register dma-bufs; -EPERM: io_uring is not allowed
+ * here (a sysctl, or seccomp); -ENOSYS: there is none. Needs no ring.
+ */
+int io_uring_dmabuf_query(struct io_uring_dmabuf_caps *caps);
+/* The number of devices that the buffer is registered for; 0: it is no dma-buf */
+int io_uring_dmabuf_map_info(struct io_uring *ring, unsigned int slot,
+			     unsigned int target, struct io_uring_dmabuf_map *map);
+/* Names as they stand in fdinfo ("system", "p2p-bus"); never NULL */
+const char *io_uring_dmabuf_state_name(unsigned int state);
+const char *io_uring_dmabuf_stage_name(unsigned int stage);
+
+/* ---- registration; @why may be NULL ---- */
+
+/* The whole dma-buf for one target. The ring has a table of buffers. */
+int io_uring_dmabuf_register(struct io_uring *ring, unsigned int slot,
+			     int dmabuf_fd, int target_fd, unsigned int flags,
+			     struct io_uring_dmabuf_reason *why);
+/* @size bytes of it from @off on, multiples of 4096 (0: to its end), for several */
+int io_uring_dmabuf_register_range(struct io_uring *ring, unsigned int slot,
+				   int dmabuf_fd, uint64_t off, uint64_t size,
+				   const int *targets, unsigned int nr_targets,
+				   unsigned int flags,
+				   struct io_uring_dmabuf_reason *why);
+/* More targets for a buffer that may be in use */
+int io_uring_dmabuf_add_targets(struct io_uring *ring, unsigned int slot,
+				const int *targets, unsigned int nr_targets,
+				struct io_uring_dmabuf_reason *why);
+int io_uring_dmabuf_unregister(struct io_uring *ring, unsigned int slot);
+/* Slots from @off on: how many were updated, or the error of the first. @tags: or NULL */
+int io_uring_dmabuf_update(struct io_uring *ring, unsigned int off,
+			   const struct io_uring_dmabuf_desc *descs,
+			   const uint64_t *tags, unsigned int nr);
+/* A table of @nr slots for a ring that has none: all of them, or an error */
+int io_uring_dmabuf_register_table(struct io_uring *ring,
+				   const struct io_uring_dmabuf_desc *descs,
+				   const uint64_t *tags, unsigned int nr);
+/*
+ * One line for people: what failed, on what, why, and what to do. @err is what a
+ * function returned. Returns what snprintf() does.
+ */
+int io_uring_dmabuf_explain(int err, const struct io_uring_dmabuf_reason *why,
+			    char *text, size_t size);
+
+/* ---- requests: what is an address elsewhere is an offset in the buffer ---- */
+
+/* liburing of Debian 12 and 13 has neither */
+#define IO_URING_DMABUF_OP_READV_FIXED	60
+#define IO_URING_DMABUF_OP_WRITEV_FIXED	61
+/* io_uring_sqe.ioprio of a send that is a vector of offsets */
+#define IO_URING_DMABUF_SEND_FIXED_BUF	(1U << 2)
+
+static inline void
+io_uring_prep_read_dmabuf(struct io_uring_sqe *sqe, int fd, uint64_t buf_off,
+			  unsigned int len, uint64_t offset, unsigned int slot)
+{
+	io_uring_prep_read_fixed(sqe, fd, (void *)(uintptr_t)buf_off, len, offset, (int)slot);
+}
+
+static inline void
+io_uring_prep_write_dmabuf(struct io_uring_sqe *sqe, int fd, uint64_t buf_off,
+			   unsigned int len, uint64_t offset, unsigned int slot)
+{
+	io_uring_prep_write_fixed(sqe, fd, (const void *)(uintptr_t)buf_off, len, offset,
+				  (int)slot);
+}
+
+/* @iov: of offsets */
+static inline void
+io_uring_prep_readv_dmabuf(struct io_uring_sqe *sqe, int fd, const struct iovec *iov,
+			   unsigned int nr, uint64_t offset, unsigned int slot)
+{
+	io_uring_prep_readv(sqe, fd, iov, nr, offset);
+	sqe->opcode = IO_URING_DMABUF_OP_READV_FIXED;
+	sqe->buf_index = (uint16_t)slot;
+}
+
+static inline void
+io_uring_prep_writev_dmabuf(struct io_uring_sqe *sqe, int fd, const struct iovec *iov,
+			    unsigned int nr, uint64_t offset, unsigned int slot)
+{
+	io_uring_prep_writev(sqe, fd, iov, nr, offset);
+	sqe->opcode = IO_URING_DMABUF_OP_WRITEV_FIXED;
+	sqe->buf_index = (uint16_t)slot;
+}
+
+static inline void
+io_uring_prep_send_zc_dmabuf(struct io_uring_sqe *sqe, int sockfd, uint64_t buf_off,
+			     size_t len, int flags, unsigned int zc_flags,
+			     unsigned int slot)
+{
+	io_uring_prep_send_zc_fixed(sqe, sockfd, (const void *)(uintptr_t)buf_off, len, flags,
+				    zc_flags, slot);
+}
+
+/* @msg: its vector is of offsets */
+static inline void
+io_uring_prep_sendmsg_zc_dmabuf(struct io_uring_sqe *sqe, int sockfd,
+				const struct msghdr *msg, unsigned int flags,
+				unsigned int slot)
+{
+	io_uring_prep_sendmsg_zc(sqe, sockfd, msg, flags);
+	sqe->ioprio |= IO_URING_DMABUF_SEND_FIXED_BUF;
+	sqe->buf_index = (uint16_t)slot;
+}
+
+/* ---- memory ---- */
+
+struct dmabuf_mem_ops;
+
+/**
+ * struct dmabuf_mem - memory that is, or is behind, a dma-buf
+ * @fd:		the dma-buf
+ * @off:	where the memory begins in it
+ * @size:	bytes
+ * @ptr:	where the process sees it, or NULL
+ * @ops:	private
+ * @priv:	private
+ */
+struct dmabuf_mem {
+	int fd;
+	uint64_t off;
+	size_t size;
+	void *ptr;
+	const struct dmabuf_mem_ops *ops;
+	void *priv;
+};
+
+/*
+ * @spec: where from; @size bytes, rounded up to what the source makes:
+ *   udmabuf		pages of this process
+ *   heap:NAME		/dev/dma_heap/NAME
+ *   fd:N		a dma-buf that the process has; @size 0: all of it
+ * dmabuf_mem_why() says more of an error.
+ */
+int dmabuf_mem_open(struct dmabuf_mem *mem, const char *spec, size_t size);
+void dmabuf_mem_close(struct dmabuf_mem *mem);
+/* By the CPU, with what the exporter wants to be told before and after */
+int dmabuf_mem_copy_to(struct dmabuf_mem *mem, uint64_t off, const void *from, size_t len);
+int dmabuf_mem_copy_from(struct dmabuf_mem *mem, uint64_t off, void *to, size_t len);
+/* Of this thread's last error: what, and what to do; "" if there was none */
+const char *dmabuf_mem_why(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

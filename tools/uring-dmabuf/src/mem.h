@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later OR MIT */
+/* A source of memory is one of these, in a file of its own */
+#ifndef URING_DMABUF_MEM_H
+#define URING_DMABUF_MEM_H
+
+#include "uring-dmabuf.h"
+
+/**
+ * struct dmabuf_mem_ops - a source of memory
+ * @name:	the first word of a specification
+ * @arg:	it is followed by a colon and more
+ * @open:	@arg: what follows the colon. Sets @fd, @off and @size of a zeroed @mem;
+ *		what can be mapped is mapped by the caller. -errno, after mem_why()
+ */
+struct dmabuf_mem_ops {
+	const char *name;
+	bool arg;
+	int (*open)(struct dmabuf_mem *mem, const char *arg, size_t size);
+};
+
+extern const struct dmabuf_mem_ops mem_udmabuf, mem_heap, mem_fd;
+
+/* Sets what dmabuf_mem_why() says; returns -@err */
+int mem_why(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+#endif
