@@ -26,49 +26,39 @@
 
 /* --- the link --- */
 
-static void copy_dev(struct ifreq *ifr, const char *dev)
-{
-	memset(ifr, 0, sizeof(*ifr));
-	snprintf(ifr->ifr_name, sizeof(ifr->ifr_name), "%s", dev);
-}
-
-static int dev_ioctl(const struct netrig *n, enum net_side side,
-		     unsigned long cmd, struct ifreq *ifr)
+int net_ioctl(const struct netrig *n, enum net_side side, unsigned long cmd,
+	      struct ifreq *ifr)
 {
 	int sk = net_socket(n, side, AF_INET, SOCK_DGRAM, 0);
 	int ret;
 
 	if (sk < 0)
 		return sk;
+	snprintf(ifr->ifr_name, sizeof(ifr->ifr_name), "%s", n->dev[side]);
 	ret = ioctl(sk, cmd, ifr) ? -errno : 0;
 	close(sk);
 	return ret;
 }
 
-static int dev_ethtool(const struct netrig *n, enum net_side side,
-		       struct ethtool_value *value)
+int net_ethtool(const struct netrig *n, enum net_side side, void *cmd)
 {
-	struct ifreq ifr;
+	struct ifreq ifr = { .ifr_data = cmd };
 
-	copy_dev(&ifr, n->dev[side]);
-	ifr.ifr_data = (void *)value;
-	return dev_ioctl(n, side, SIOCETHTOOL, &ifr);
+	return net_ioctl(n, side, SIOCETHTOOL, &ifr);
 }
 
-/* A carrier, and the stack has heard of it */
 static int is_running(const struct netrig *n, enum net_side side)
 {
 	struct ethtool_value link = { .cmd = ETHTOOL_GLINK };
-	struct ifreq ifr;
-	int ret = dev_ethtool(n, side, &link);
+	struct ifreq ifr = { 0 };
+	int ret = net_ethtool(n, side, &link);
 
-	copy_dev(&ifr, n->dev[side]);
 	if (!ret)
-		ret = dev_ioctl(n, side, SIOCGIFFLAGS, &ifr);
+		ret = net_ioctl(n, side, SIOCGIFFLAGS, &ifr);
 	return ret ?: link.data && ifr.ifr_flags & IFF_RUNNING;
 }
 
-static int wait_running(const struct netrig *n, enum net_side side)
+int net_wait_running(const struct netrig *n, enum net_side side)
 {
 	double end = net_deadline();
 	int ret;
@@ -143,44 +133,39 @@ int net_configure(struct netrig *n, enum net_side side)
 		     dev, n->net, side + 1, dev, n->net, side + 1, dev);
 	if (!ret && side == NET_CARD)
 		ret = bad_offloads_off(n);
-	return ret ?: wait_running(n, side);
+	return ret ?: net_wait_running(n, side);
 }
 
 int net_link(struct netrig *n, enum net_side side, bool up)
 {
-	struct ifreq ifr;
-	int ret;
+	struct ifreq ifr = { 0 };
+	int ret = net_ioctl(n, side, SIOCGIFFLAGS, &ifr);
 
-	copy_dev(&ifr, n->dev[side]);
-	ret = dev_ioctl(n, side, SIOCGIFFLAGS, &ifr);
 	if (ret)
 		return ret;
 	ifr.ifr_flags &= ~IFF_UP;
 	if (up)
 		ifr.ifr_flags |= IFF_UP;
-	ret = dev_ioctl(n, side, SIOCSIFFLAGS, &ifr);
+	ret = net_ioctl(n, side, SIOCSIFFLAGS, &ifr);
 	if (!ret && up)
-		ret = wait_running(n, side);
+		ret = net_wait_running(n, side);
 	return ret || !up ? ret : wait_usable(n);
 }
 
 int net_mtu(struct netrig *n, enum net_side side, unsigned int mtu)
 {
-	struct ifreq ifr;
-	int ret;
+	struct ifreq ifr = { .ifr_mtu = mtu };
+	int ret = net_ioctl(n, side, SIOCSIFMTU, &ifr);
 
-	copy_dev(&ifr, n->dev[side]);
-	ifr.ifr_mtu = mtu;
-	ret = dev_ioctl(n, side, SIOCSIFMTU, &ifr);
 	if (!ret)
-		ret = wait_running(n, side);
+		ret = net_wait_running(n, side);
 	return ret ?: wait_usable(n);
 }
 
 int net_feature(struct netrig *n, __u32 command, bool on)
 {
 	struct ethtool_value value = { .cmd = command, .data = on };
-	int ret = dev_ethtool(n, NET_CARD, &value);
+	int ret = net_ethtool(n, NET_CARD, &value);
 
 	/* that one is for IPv6, too */
 	if (!ret && on && command == ETHTOOL_STSO)
@@ -271,7 +256,7 @@ static int find_pci(struct netrig *n)
 }
 
 /* What a test that failed may have left behind */
-static int rig_clean(struct netrig *n)
+static void features_on(struct netrig *n)
 {
 	static const __u32 features[] = {
 		ETHTOOL_SSG, ETHTOOL_STXCSUM, ETHTOOL_STSO, ETHTOOL_SGSO,
@@ -280,17 +265,14 @@ static int rig_clean(struct netrig *n)
 	/* not all of them can be switched on every card */
 	for (unsigned int i = 0; i < 4; i++)
 		net_feature(n, features[i], true);
-	return net_ip(n->home,
-		      "addr flush dev %s\n"
-		      "link set dev %s netns /proc/%d/fd/%d\n",
-		      n->dev[NET_CARD], n->dev[NET_PEER], getpid(),
-		      n->ns[NET_PEER]);
 }
 
-static int rig_link(struct netrig *n)
+int netrig_apart(struct netrig *n, const char *card, const char **why)
 {
-	int ret = wait_home(n->dev[NET_CARD]);
+	int ret = rig_names(n, card, why);
 
+	if (!ret)
+		ret = wait_home(n->dev[NET_CARD]);
 	if (!ret)
 		ret = wait_home(n->dev[NET_PEER]);
 	if (!ret)
@@ -306,9 +288,21 @@ static int rig_link(struct netrig *n)
 	n->ns[NET_PEER] = net_ns_new();
 	if (n->ns[NET_PEER] < 0)
 		return n->ns[NET_PEER];
-	ret = rig_clean(n);
-	if (!ret)
-		ret = net_configure(n, NET_PEER);
+	return net_ip(n->home,
+		      "addr flush dev %s\n"
+		      "link set dev %s netns /proc/%d/fd/%d\n",
+		      n->dev[NET_CARD], n->dev[NET_PEER], getpid(),
+		      n->ns[NET_PEER]);
+}
+
+static int rig_link(struct netrig *n, const char *card, const char **why)
+{
+	int ret = netrig_apart(n, card, why);
+
+	if (ret)
+		return ret;
+	features_on(n);
+	ret = net_configure(n, NET_PEER);
 	if (!ret)
 		ret = net_configure(n, NET_CARD);
 	return ret ?: wait_usable(n);
@@ -359,9 +353,7 @@ int netrig_up(struct netrig *n, const char *card, enum mem_kind kind,
 		return -EOPNOTSUPP;
 	}
 	if (card)
-		ret = rig_names(n, card, why);
-	if (!ret && card)
-		ret = rig_link(n);
+		ret = rig_link(n, card, why);
 	if (!ret && size)
 		ret = rig_mem(n, kind, size, why);
 	if (ret)

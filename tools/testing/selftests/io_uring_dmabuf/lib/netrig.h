@@ -50,6 +50,11 @@ void netrig_init(struct netrig *n);
  */
 int netrig_up(struct netrig *n, const char *card, enum mem_kind kind,
 	      __u64 size, const char **why);
+/*
+ * The beginning of that, for who wants another link, on any kernel: the peer is in a
+ * netns of its own, and neither has an address. After netrig_init()
+ */
+int netrig_apart(struct netrig *n, const char *card, const char **why);
 /* A card for a second link beside that of @card */
 const char *netrig_other_card(const char *card);
 /* The peer is back in the netns of the test, and nothing has an address */
@@ -74,6 +79,13 @@ int net_mem(struct mem *m, enum mem_kind kind, __u64 size);
 
 /* --- the link --- */
 
+/* Of the device at @side, whose name is filled in */
+int net_ioctl(const struct netrig *n, enum net_side side, unsigned long cmd,
+	      struct ifreq *ifr);
+/* @cmd: one of ethtool's structures */
+int net_ethtool(const struct netrig *n, enum net_side side, void *cmd);
+/* A carrier, and the stack has heard of it */
+int net_wait_running(const struct netrig *n, enum net_side side);
 /* Addresses, MTU 1500, up; waits for the carrier */
 int net_configure(struct netrig *n, enum net_side side);
 /* These wait until the link can be used */
