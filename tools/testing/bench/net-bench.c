@@ -25,14 +25,11 @@
  * or something failed, 2: wrong arguments.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "counters.h"
@@ -40,28 +37,13 @@
 #include "link.h"
 #include "netbuf.h"
 #include "netcount.h"
+#include "program.h"
 #include "receiver.h"
 #include "ring.h"
 
-#define MAX_CASES	64
 #define MAX_COUNT	1024u
 #define PATIENCE_S	120	/* for a case; then the signal ends the program */
 #define WARM_WINDOWS	8		/* then TCP's windows are wide open */
-
-struct options {
-	const char *card;
-	unsigned int depth, count;
-	unsigned int insn_windows, event_windows;
-	bool more;
-};
-
-struct bench_case {
-	const char *name;
-	enum source source;
-	size_t size;
-	unsigned int count, depth;
-	bool more;
-};
 
 /* What runs: one case, with its memory and its connection ready. */
 struct job {
@@ -78,19 +60,24 @@ struct job {
 	struct tcp_counts before, least, most;
 };
 
-static unsigned int nr_marks;
-
-/* Opens or closes a window of fninsn.c; changes nothing in the kernel. */
-static void mark(void)
+static int parse(struct bench_case *c, const char *rest, const struct options *o)
 {
-	syscall(SYS_ioprio_get, 1, 0);
-	nr_marks++;
+	if (*rest || c->size % 8 || c->size > NETBUF_MAX)
+		return -EINVAL;
+	c->more = o->m;
+	if (c->count > NETBUF_MAX / c->size)
+		c->count = NETBUF_MAX / c->size;
+	return 0;
 }
 
-static size_t span(const struct bench_case *c)
-{
-	return c->count * c->size;
-}
+static const struct program program = {
+	.usage = "usage: net-bench [-d CARD] [-q DEPTH] [-n COUNT] [-m] [-i WINDOWS] [-e WINDOWS] KIND:SIZE...\n"
+		 "e.g.   net-bench -e 3 send:4k plain:64k dmabuf:64k bar:1m\n",
+	.kinds = source_name,
+	.nr_kinds = SOURCES,
+	.max_count = MAX_COUNT,
+	.parse = parse,
+};
 
 /* ---- sending ---- */
 
@@ -213,7 +200,7 @@ static int window_start(struct job *job, bool muted)
 
 static int window_run(struct job *job)
 {
-	int ret = job->c->source == SOURCE_SEND ? send_plainly(job) : send_zc(job);
+	int ret = job->c->kind == SOURCE_SEND ? send_plainly(job) : send_zc(job);
 
 	if (!ret)
 		ret = receiver_wait_acked(&job->receiver);
@@ -306,18 +293,17 @@ static int job_start(struct job *job, const struct link *link, const struct benc
 	int ret;
 
 	*job = (struct job){ .c = c, .seed = seed << 16, .buf.fd = -1 };
-	job->pattern = mmap(NULL, span(c), PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	if (job->pattern == MAP_FAILED)
-		return fail("memory for the pattern", ENOMEM, "a larger guest?");
+	job->pattern = resident(span(c));
+	if (!job->pattern)
+		return -ENOMEM;
 	/* with room for a notification each */
 	ret = ring_init(&job->ring, c->count);
 	if (ret)
 		return fail("io_uring_setup", -ret, "needs a kernel with io_uring");
 	ret = link_connect(link, &job->conn);
 	if (!ret)
-		ret = netbuf_create(&job->buf, c->source, span(c));
-	if (!ret && c->source != SOURCE_SEND)
+		ret = netbuf_create(&job->buf, c->kind, span(c));
+	if (!ret && c->kind != SOURCE_SEND)
 		ret = buffer_register(&job->buf, &job->ring, job->conn.tx);
 	if (!ret)
 		ret = receiver_start(&job->receiver, &job->conn, job->pattern, span(c));
@@ -327,7 +313,7 @@ static int job_start(struct job *job, const struct link *link, const struct benc
 static void job_end(struct job *job)
 {
 	receiver_stop(&job->receiver);
-	if (job->c->source != SOURCE_SEND)
+	if (job->c->kind != SOURCE_SEND)
 		buffer_unregister(&job->buf, &job->ring);
 	ring_exit(&job->ring);
 	buffer_destroy(&job->buf);
@@ -335,23 +321,10 @@ static void job_end(struct job *job)
 	munmap(job->pattern, span(job->c));
 }
 
-static const char *env(const char *name)
-{
-	const char *v = getenv(name);
-
-	return v ? v : "";
-}
-
 static void print_head(const struct job *job, const struct link *link, const char *what)
 {
-	const struct bench_case *c = job->c;
-
-	printf("{\"what\":\"%s\",\"case\":\"%s\",\"kind\":\"%s\",\"size\":%zu,"
-	       "\"device\":\"%s\",\"iommu\":\"%s\",\"topology\":\"%s\",\"kernel\":\"%s\","
-	       "\"count\":%u,\"depth\":%u,\"more\":%d,\"pieces\":%u",
-	       what, c->name, source_name[c->source], c->size, link->driver,
-	       env("LAB_IOMMU"), env("LAB_TOPO"), env("LAB_KERNEL"),
-	       c->count, c->depth, c->more, netbuf_pieces(&job->buf));
+	print_case(&program, job->c, what, link->driver);
+	printf(",\"more\":%d,\"pieces\":%u", job->c->more, netbuf_pieces(&job->buf));
 }
 
 static void print_tail(const struct job *job)
@@ -391,7 +364,7 @@ static void print_counts(const struct job *job, const struct link *link, unsigne
 
 static int count_insns(struct job *job, const struct link *link, unsigned int windows)
 {
-	unsigned int first = nr_marks / 2 + 1;
+	unsigned int first = next_window();
 	int ret = 0;
 
 	for (unsigned int i = 0; i < windows && !ret; i++)
@@ -469,90 +442,16 @@ static int run(const struct link *link, const struct bench_case *cases, unsigned
 	return ret;
 }
 
-static int parse_case(const char *name, const struct options *o, struct bench_case *c)
-{
-	const char *size = strchr(name, ':');
-	unsigned int source;
-	char *end;
-
-	if (!size)
-		return -EINVAL;
-	c->size = strtoull(size + 1, &end, 10);
-	if (*end == 'k')
-		c->size <<= 10;
-	else if (*end == 'm')
-		c->size <<= 20;
-	end += *end == 'k' || *end == 'm';
-	for (source = 0; source < SOURCES; source++)
-		if (strlen(source_name[source]) == (size_t)(size - name) &&
-		    !strncmp(name, source_name[source], (size_t)(size - name)))
-			break;
-	if (*end || source == SOURCES || c->size % 8 || !c->size || c->size > NETBUF_MAX)
-		return -EINVAL;
-	c->name = name;
-	c->source = source;
-	c->count = o->count;
-	c->more = o->more;
-	if (c->count > NETBUF_MAX / c->size)
-		c->count = NETBUF_MAX / c->size;
-	c->depth = o->depth < c->count ? o->depth : c->count;
-	return 0;
-}
-
-static int usage(const char *why)
-{
-	fprintf(stderr, "net-bench: %s\n"
-		"usage: net-bench [-d CARD] [-q DEPTH] [-n COUNT] [-m] [-i WINDOWS] [-e WINDOWS] KIND:SIZE...\n"
-		"e.g.   net-bench -e 3 send:4k plain:64k dmabuf:64k bar:1m\n", why);
-	return 2;
-}
-
 int main(int argc, char **argv)
 {
-	struct options o = { .card = "E1000E", .depth = 1, .count = 256 };
+	struct options o = { .device = "E1000E", .depth = 1, .count = 256 };
 	struct bench_case cases[MAX_CASES] = { 0 };
-	unsigned int nr = 0;
+	unsigned int nr = arguments(argc, argv, &program, &o, cases);
 	struct link link;
-	int opt;
 
-	while ((opt = getopt(argc, argv, "d:q:n:mi:e:")) != -1) {
-		switch (opt) {
-		case 'd':
-			o.card = optarg;
-			break;
-		case 'q':
-			o.depth = (unsigned int)atoi(optarg);
-			break;
-		case 'n':
-			o.count = (unsigned int)atoi(optarg);
-			break;
-		case 'm':
-			o.more = true;
-			break;
-		case 'i':
-			o.insn_windows = (unsigned int)atoi(optarg);
-			break;
-		case 'e':
-			o.event_windows = (unsigned int)atoi(optarg);
-			break;
-		default:
-			return usage("unknown option");
-		}
-	}
-	if (!o.depth || !o.count || o.count > MAX_COUNT)
-		return usage("needs a depth and a count");
-	for (; optind < argc; optind++)
-		if (nr == MAX_CASES || parse_case(argv[optind], &o, &cases[nr++]))
-			return usage(argv[optind]);
 	if (!nr)
-		return usage("no case given");
-
-	if (run_on(SENDER_CPU) || netbuf_init() || link_up(&link, o.card))
+		return 2;
+	if (run_on(SENDER_CPU) || netbuf_init() || link_up(&link, o.device) || lock_memory())
 		return 1;
-	/* No page faults in the windows. */
-	if (mlockall(MCL_CURRENT)) {
-		fail("mlockall", errno, "as root");
-		return 1;
-	}
 	return run(&link, cases, nr, &o) ? 1 : 0;
 }

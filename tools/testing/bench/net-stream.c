@@ -39,6 +39,7 @@
 #include "link.h"
 #include "netbuf.h"
 #include "netcount.h"
+#include "program.h"
 #include "receiver.h"
 #include "ring.h"
 
@@ -51,7 +52,7 @@ enum kind { GPU, STORAGE, ORDINARY, KINDS };
 
 static const char *const kind_name[KINDS] = { "gpu", "storage", "ordinary" };
 
-struct options {
+struct stream_options {
 	const char *card, *file;
 	unsigned int mib;
 };
@@ -247,17 +248,16 @@ static int slot_register(struct stream *s)
 	return ret < 0 ? fail("registering the dma-buf", -ret, kind_name[s->kind]) : 0;
 }
 
-static int stream_start(struct stream *s, const struct link *link, const struct options *o)
+static int stream_start(struct stream *s, const struct link *link, const struct stream_options *o)
 {
 	static const enum source source[KINDS] = {
 		[GPU] = SOURCE_BAR, [STORAGE] = SOURCE_DMABUF, [ORDINARY] = SOURCE_SEND,
 	};
 	int ret;
 
-	s->pattern = mmap(NULL, WINDOW, PROT_READ | PROT_WRITE,
-			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-	if (s->pattern == MAP_FAILED)
-		return fail("memory for the pattern", ENOMEM, "a larger guest?");
+	s->pattern = resident(WINDOW);
+	if (!s->pattern)
+		return -ENOMEM;
 	ret = s->kind == GPU ? 0 : file_create(s, o->file);
 	if (!ret)
 		ret = ring_init(&s->ring, 4 * BLOCKS);
@@ -272,7 +272,7 @@ static int stream_start(struct stream *s, const struct link *link, const struct 
 	return ret ? ret : netcount_open(&s->net, link);
 }
 
-static void stream_end(struct stream *s, const struct options *o)
+static void stream_end(struct stream *s, const struct stream_options *o)
 {
 	receiver_stop(&s->receiver);
 	if (s->kind != ORDINARY)
@@ -313,7 +313,7 @@ static void stream_print(const struct stream *s, const struct link *link)
 	fflush(stdout);
 }
 
-static int run(enum kind kind, const struct link *link, const struct options *o)
+static int run(enum kind kind, const struct link *link, const struct stream_options *o)
 {
 	struct stream s = { .kind = kind, .windows = o->mib, .file = -1, .buf.fd = -1 };
 	int ret;
@@ -347,7 +347,7 @@ static int kind_of(const char *name)
 
 int main(int argc, char **argv)
 {
-	struct options o = { .card = "E1000E", .mib = 32 };
+	struct stream_options o = { .card = "E1000E", .mib = 32 };
 	const char *dir = getenv("LAB_EXT4");
 	char path[128];
 	struct link link;

@@ -25,14 +25,12 @@
  * or something failed, 2: wrong arguments.
  */
 #include <errno.h>
-#include <getopt.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #include <linux/io_uring/query.h>
 
 #include "buffer.h"
@@ -40,26 +38,11 @@
 #include "drive.h"
 #include "fail.h"
 #include "pool.h"
+#include "program.h"
 #include "ring.h"
 
-#define MAX_CASES	64
 #define MAX_SPAN	(32u << 20)
 #define PAGE		4096u
-
-struct options {
-	const char *device;
-	unsigned int depth, count;
-	unsigned int insn_windows, event_windows;
-	bool show_map;
-};
-
-struct bench_case {
-	const char *name;
-	enum buffer_kind kind;
-	size_t size;
-	bool write;
-	unsigned int count, depth;
-};
 
 /* What runs: one case, with its memory and its drive ready. */
 struct job {
@@ -67,25 +50,37 @@ struct job {
 	struct drive *drive;
 	struct ring ring;
 	struct buffer buf;
+	bool write;
 	unsigned char *pattern;		/* what the destination must hold */
 	unsigned char *witness;		/* what an ordinary read sees */
 	long wrong;
 	uint64_t verified;
 };
 
-static unsigned int nr_marks;
-
-/* Opens or closes a window of fninsn.c; changes nothing in the kernel. */
-static void mark(void)
+/* ":DIRECTION" */
+static int parse(struct bench_case *c, const char *rest, const struct options *o)
 {
-	syscall(SYS_ioprio_get, 1, 0);
-	nr_marks++;
+	(void)o;
+	if (strcmp(rest, ":read") && strcmp(rest, ":write"))
+		return -EINVAL;
+	if (c->size % 512 || c->size > MAX_SPAN)
+		return -EINVAL;
+	c->direction = rest + 1;
+	while (c->count > 1 && span(c) > MAX_SPAN)
+		c->count /= 2;
+	while (span(c) % PAGE)
+		c->count++;
+	return 0;
 }
 
-static size_t span(const struct bench_case *c)
-{
-	return c->count * c->size;
-}
+static const struct program program = {
+	.usage = "usage: regbuf-bench [-d DEVICE] [-q DEPTH] [-n COUNT] [-i WINDOWS] [-e WINDOWS] [-m] KIND:SIZE:DIRECTION...\n"
+		 "e.g.   regbuf-bench -e 3 plain:4k:read dmabuf:4k:read bar:8m:write\n",
+	.kinds = buffer_kind_name,
+	.nr_kinds = BUFFER_KINDS,
+	.max_count = UINT_MAX,
+	.parse = parse,
+};
 
 /* A gap behind each I/O, so that the block layer has no neighbours to merge. */
 static uint64_t drive_offset(const struct bench_case *c, unsigned int nr)
@@ -102,7 +97,7 @@ static void prepare_io(struct job *job, unsigned int nr)
 		sqe->opcode = IORING_OP_NOP;
 		return;
 	}
-	sqe->opcode = c->write ? IORING_OP_WRITE_FIXED : IORING_OP_READ_FIXED;
+	sqe->opcode = job->write ? IORING_OP_WRITE_FIXED : IORING_OP_READ_FIXED;
 	sqe->fd = c->kind == BUFFER_BUFFERED ? job->drive->buffered_fd : job->drive->fd;
 	sqe->addr = buffer_sqe_addr(&job->buf, nr * c->size);
 	sqe->len = (unsigned int)c->size;
@@ -178,7 +173,7 @@ static int poison(struct job *job, unsigned int window)
 
 	if (job->c->kind == BUFFER_NOP)
 		return 0;
-	if (!job->c->write)
+	if (!job->write)
 		return buffer_poison(&job->buf, byte);
 	memset(job->witness, byte, span(job->c));
 	return write_drive(job, job->witness);
@@ -191,7 +186,7 @@ static int verify(struct job *job)
 
 	if (job->c->kind == BUFFER_NOP)
 		return 0;
-	if (job->c->write) {
+	if (job->write) {
 		ret = read_drive(job, job->witness);
 		if (ret)
 			return ret;
@@ -235,21 +230,13 @@ static int event_window(struct job *job, unsigned int window, struct counts *cou
 	return ret ? ret : verify(job);
 }
 
-static unsigned char *alloc_pages(size_t len)
-{
-	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
-
 /* The source holds the pattern; for a read, the witness says so too. */
 static int fill_source(struct job *job, uint64_t seed)
 {
 	int ret;
 
 	make_pattern(job->pattern, span(job->c), seed);
-	if (job->c->write)
+	if (job->write)
 		return buffer_fill(&job->buf, job->pattern);
 	ret = write_drive(job, job->pattern);
 	if (!ret)
@@ -264,11 +251,11 @@ static int job_start(struct job *job, struct drive *drive, const struct bench_ca
 {
 	int ret;
 
-	*job = (struct job){ .c = c, .drive = drive };
-	job->pattern = alloc_pages(span(c));
-	job->witness = alloc_pages(span(c));
+	*job = (struct job){ .c = c, .drive = drive, .write = !strcmp(c->direction, "write") };
+	job->pattern = resident(span(c));
+	job->witness = resident(span(c));
 	if (!job->pattern || !job->witness)
-		return fail("memory for the patterns", ENOMEM, "a larger guest?");
+		return -ENOMEM;
 	ret = ring_init(&job->ring, c->depth);
 	if (ret)
 		return fail("io_uring_setup", -ret, "needs a kernel with io_uring");
@@ -289,23 +276,12 @@ static void job_end(struct job *job)
 	munmap(job->witness, span(job->c));
 }
 
-static const char *env(const char *name)
-{
-	const char *v = getenv(name);
-
-	return v ? v : "";
-}
-
 static void print_head(const struct job *job, const char *what)
 {
 	const struct bench_case *c = job->c;
 
-	printf("{\"what\":\"%s\",\"case\":\"%s\",\"kind\":\"%s\",\"size\":%zu,\"direction\":\"%s\","
-	       "\"device\":\"%s\",\"iommu\":\"%s\",\"topology\":\"%s\",\"kernel\":\"%s\","
-	       "\"count\":%u,\"depth\":%u,\"drive_largest\":%u",
-	       what, c->name, buffer_kind_name[c->kind], c->size, c->write ? "write" : "read",
-	       job->drive->path, env("LAB_IOMMU"), env("LAB_TOPO"), env("LAB_KERNEL"),
-	       c->count, c->depth, job->drive->largest);
+	print_case(&program, c, what, job->drive->path);
+	printf(",\"drive_largest\":%u", job->drive->largest);
 	if (c->kind == BUFFER_PLAIN)
 		printf(",\"segments\":%lu", pool_segments(span(c), c->size));
 }
@@ -361,7 +337,7 @@ static int print_map(struct job *job)
 
 static int count_insns(struct job *job, unsigned int windows)
 {
-	unsigned int first = nr_marks / 2 + 1;
+	unsigned int first = next_window();
 	int ret = 0;
 
 	for (unsigned int i = 0; i < windows && !ret; i++)
@@ -400,7 +376,7 @@ static int run_case(struct drive *drive, const struct bench_case *c, uint64_t se
 		ret = run_ios(&job);
 	if (!ret)
 		ret = verify(&job);
-	if (!ret && o->show_map && !events && job.buf.fd >= 0)
+	if (!ret && o->m && !events && job.buf.fd >= 0)
 		ret = print_map(&job);
 	if (!ret)
 		ret = events ? count_events(&job, o->event_windows)
@@ -422,101 +398,17 @@ static int run_cases(struct drive *drive, const struct bench_case *cases, unsign
 	return first_error;
 }
 
-static int parse_size(const char *s, size_t *size)
-{
-	char *end;
-	unsigned long long n = strtoull(s, &end, 10);
-
-	if (*end == 'k')
-		n <<= 10;
-	else if (*end == 'm')
-		n <<= 20;
-	end += *end == 'k' || *end == 'm';
-	*size = n;
-	return *end == ':' && n && n % 512 == 0 && n <= MAX_SPAN ? 0 : -EINVAL;
-}
-
-static int parse_case(const char *name, const struct options *o, struct bench_case *c)
-{
-	const char *size = strchr(name, ':'), *dir = size ? strchr(size + 1, ':') : NULL;
-	unsigned int kind;
-
-	if (!dir || parse_size(size + 1, &c->size))
-		return -EINVAL;
-	for (kind = 0; kind < BUFFER_KINDS; kind++)
-		if (strlen(buffer_kind_name[kind]) == (size_t)(size - name) &&
-		    !strncmp(name, buffer_kind_name[kind], (size_t)(size - name)))
-			break;
-	if (kind == BUFFER_KINDS || (strcmp(dir, ":read") && strcmp(dir, ":write")))
-		return -EINVAL;
-	c->name = name;
-	c->kind = kind;
-	c->write = dir[1] == 'w';
-	c->count = o->count;
-	while (c->count > 1 && (size_t)c->count * c->size > MAX_SPAN)
-		c->count /= 2;
-	while (c->count * c->size % PAGE)
-		c->count++;
-	c->depth = o->depth < c->count ? o->depth : c->count;
-	return 0;
-}
-
-static int usage(const char *why)
-{
-	fprintf(stderr, "regbuf-bench: %s\n"
-		"usage: regbuf-bench [-d DEVICE] [-q DEPTH] [-n COUNT] [-i WINDOWS] [-e WINDOWS] [-m] KIND:SIZE:DIRECTION...\n"
-		"e.g.   regbuf-bench -e 3 plain:4k:read dmabuf:4k:read bar:8m:write\n", why);
-	return 2;
-}
-
 int main(int argc, char **argv)
 {
 	struct options o = { .device = getenv("LAB_NVME_MAIN"), .depth = 32, .count = 64 };
 	struct bench_case cases[MAX_CASES] = { 0 };
-	unsigned int nr = 0;
+	unsigned int nr = arguments(argc, argv, &program, &o, cases);
 	struct drive drive;
-	int opt, ret, ret2;
+	int ret, ret2;
 
-	while ((opt = getopt(argc, argv, "d:q:n:i:e:m")) != -1) {
-		switch (opt) {
-		case 'd':
-			o.device = optarg;
-			break;
-		case 'q':
-			o.depth = (unsigned int)atoi(optarg);
-			break;
-		case 'n':
-			o.count = (unsigned int)atoi(optarg);
-			break;
-		case 'i':
-			o.insn_windows = (unsigned int)atoi(optarg);
-			break;
-		case 'e':
-			o.event_windows = (unsigned int)atoi(optarg);
-			break;
-		case 'm':
-			o.show_map = true;
-			break;
-		default:
-			return usage("unknown option");
-		}
-	}
-	if (!o.device || !o.depth || !o.count)
-		return usage("needs a device, a depth and a count");
-	for (; optind < argc; optind++)
-		if (nr == MAX_CASES || parse_case(argv[optind], &o, &cases[nr++]))
-			return usage(argv[optind]);
 	if (!nr)
-		return usage("no case given");
-
-	if (pool_init(MAX_SPAN))
-		return 1;
-	/* No page faults in the windows. */
-	if (mlockall(MCL_CURRENT)) {
-		fail("mlockall", errno, "as root");
-		return 1;
-	}
-	if (drive_open(&drive, o.device))
+		return 2;
+	if (pool_init(MAX_SPAN) || lock_memory() || drive_open(&drive, o.device))
 		return 1;
 	ret = run_cases(&drive, cases, nr, &o, false);
 	if (o.event_windows) {

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "fail.h"
+#include "program.h"
+
+static unsigned int nr_marks;
+
+void mark(void)
+{
+	syscall(SYS_ioprio_get, 1, 0);
+	nr_marks++;
+}
+
+unsigned int next_window(void)
+{
+	return nr_marks / 2 + 1;
+}
+
+size_t span(const struct bench_case *c)
+{
+	return c->count * c->size;
+}
+
+/* ---- arguments ---- */
+
+static bool parse_options(int argc, char **argv, struct options *o)
+{
+	int opt;
+
+	while ((opt = getopt(argc, argv, "d:q:n:i:e:m")) != -1) {
+		switch (opt) {
+		case 'd':
+			o->device = optarg;
+			break;
+		case 'q':
+			o->depth = (unsigned int)atoi(optarg);
+			break;
+		case 'n':
+			o->count = (unsigned int)atoi(optarg);
+			break;
+		case 'i':
+			o->insn_windows = (unsigned int)atoi(optarg);
+			break;
+		case 'e':
+			o->event_windows = (unsigned int)atoi(optarg);
+			break;
+		case 'm':
+			o->m = true;
+			break;
+		default:
+			return false;
+		}
+	}
+	return true;
+}
+
+/* KIND:SIZE, and what the program makes of the rest. */
+static int parse_case(const struct program *p, const char *name, const struct options *o,
+		      struct bench_case *c)
+{
+	size_t len = strcspn(name, ":");
+	char *end;
+
+	if (!name[len])
+		return -EINVAL;
+	c->name = name;
+	while (strlen(p->kinds[c->kind]) != len || strncmp(name, p->kinds[c->kind], len))
+		if (++c->kind == p->nr_kinds)
+			return -EINVAL;
+	c->size = strtoull(name + len + 1, &end, 10);
+	if (*end == 'k')
+		c->size <<= 10;
+	else if (*end == 'm')
+		c->size <<= 20;
+	end += *end == 'k' || *end == 'm';
+	c->count = o->count;
+	if (!c->size || p->parse(c, end, o))
+		return -EINVAL;
+	c->depth = o->depth < c->count ? o->depth : c->count;
+	return 0;
+}
+
+static unsigned int usage(const struct program *p, const char *why)
+{
+	fprintf(stderr, "%s: %s\n%s", program_invocation_short_name, why, p->usage);
+	return 0;
+}
+
+unsigned int arguments(int argc, char **argv, const struct program *p, struct options *o,
+		       struct bench_case cases[MAX_CASES])
+{
+	unsigned int nr = 0;
+
+	if (!parse_options(argc, argv, o))
+		return usage(p, "unknown option");
+	if (!o->device || !o->depth || !o->count || o->count > p->max_count)
+		return usage(p, "needs a device, a depth and a count");
+	for (; optind < argc; optind++)
+		if (nr == MAX_CASES || parse_case(p, argv[optind], o, &cases[nr++]))
+			return usage(p, argv[optind]);
+	return nr ? nr : usage(p, "no case given");
+}
+
+/* ---- output ---- */
+
+static const char *env(const char *name)
+{
+	const char *v = getenv(name);
+
+	return v ? v : "";
+}
+
+void print_case(const struct program *p, const struct bench_case *c, const char *what,
+		const char *device)
+{
+	printf("{\"what\":\"%s\",\"case\":\"%s\",\"kind\":\"%s\",\"size\":%zu,",
+	       what, c->name, p->kinds[c->kind], c->size);
+	if (c->direction)
+		printf("\"direction\":\"%s\",", c->direction);
+	printf("\"device\":\"%s\",\"iommu\":\"%s\",\"topology\":\"%s\",\"kernel\":\"%s\","
+	       "\"count\":%u,\"depth\":%u", device, env("LAB_IOMMU"), env("LAB_TOPO"),
+	       env("LAB_KERNEL"), c->count, c->depth);
+}
+
+/* ---- memory ---- */
+
+int lock_memory(void)
+{
+	return mlockall(MCL_CURRENT) ? fail("mlockall", errno, "as root") : 0;
+}
+
+unsigned char *resident(size_t len)
+{
+	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+
+	if (p != MAP_FAILED)
+		return p;
+	fail("memory for the data", errno, "a larger guest?");
+	return NULL;
+}
