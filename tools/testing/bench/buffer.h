@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* The memory that the drive reads into and writes from. */
+/*
+ * The memory that the drive reads into and writes from: a struct mem, whose fd is a
+ * dma-buf's, or -1 for ordinary memory.
+ */
 #ifndef BENCH_BUFFER_H
 #define BENCH_BUFFER_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-struct ring;
+#include "mem.h"
+#include "uring.h"
 
 enum buffer_kind {
 	BUFFER_PLAIN,		/* memfd pages of 4 KiB, an ordinary registered buffer */
@@ -19,32 +23,23 @@ enum buffer_kind {
 
 extern const char *const buffer_kind_name[BUFFER_KINDS];
 
-struct buffer {
-	enum buffer_kind kind;
-	size_t size;
-	int fd;			/* dma-buf, or -1 */
-	unsigned char *cpu;	/* mapping, or NULL for a BAR: peek and poke */
-};
-
 /* All return 0 or -errno, and say on stderr what failed. */
-int buffer_create(struct buffer *buf, enum buffer_kind kind, size_t size);
-void buffer_destroy(struct buffer *buf);
-int buffer_register(struct buffer *buf, struct ring *ring, int target_fd);
-int buffer_unregister(struct buffer *buf, struct ring *ring);
-int buffer_poison(struct buffer *buf, unsigned char byte);
-int buffer_fill(struct buffer *buf, const unsigned char *from);
+int buffer_create(struct mem *buf, enum buffer_kind kind, size_t size);
+/* A dma-buf of an exporter of the machine, MEM_BAR or MEM_CMA. */
+int buffer_export(struct mem *buf, enum mem_kind kind, size_t size);
+void buffer_destroy(struct mem *buf);
 
-/* Bytes that differ from @expected, which is as long as the buffer; or -errno. */
-long buffer_compare(struct buffer *buf, const unsigned char *expected);
+/* Slot 0 of a table that this makes. */
+int buffer_register(const struct mem *buf, struct uring *ring, int target_fd);
+int buffer_unregister(struct uring *ring);
+
+/* All of it, by the CPU. */
+int buffer_poison(const struct mem *buf, unsigned char byte);
+int buffer_fill(const struct mem *buf, const unsigned char *from);
+int buffer_read(const struct mem *buf, unsigned char *to);
 
 /* What sqe->addr is for byte @off of the buffer. */
-uint64_t buffer_sqe_addr(const struct buffer *buf, size_t off);
-
-/*
- * Every 8 bytes differ from all others, and from those of a pattern that begins
- * elsewhere: @first is the number of its first byte.
- */
-void make_pattern(unsigned char *p, size_t len, uint64_t first);
+uint64_t buffer_sqe_addr(const struct mem *buf, size_t off);
 
 /* Number of bytes that differ. */
 long count_wrong(const unsigned char *a, const unsigned char *b, size_t len);

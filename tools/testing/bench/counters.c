@@ -12,6 +12,7 @@
 
 #include "counters.h"
 #include "fail.h"
+#include "lab.h"
 
 #define TRACEFS		"/sys/kernel/tracing"
 #define INSTANCE	TRACEFS "/instances/regbuf-bench"
@@ -94,22 +95,22 @@ static bool copies_known = true;
 static void (*watcher)(void *ctx, struct counts *c, const char *name, const char *fields);
 static void *watcher_ctx;
 
-int write_file(const char *path, const char *text, int flags)
+/* Beside those that others have made */
+static int kprobe_event(const char *line)
 {
-	int fd = open(path, O_WRONLY | O_CLOEXEC | flags);
-	int err = 0;
+	int fd = open(TRACEFS "/kprobe_events", O_WRONLY | O_CLOEXEC | O_APPEND);
+	int ret;
 
 	if (fd < 0)
 		return -errno;
-	if (write(fd, text, strlen(text)) < 0)
-		err = errno;
+	ret = write(fd, line, strlen(line)) < 0 ? -errno : 0;
 	close(fd);
-	return -err;
+	return ret;
 }
 
 static int must_write(const char *path, const char *text)
 {
-	int ret = write_file(path, text, 0);
+	int ret = file_write(path, text);
 
 	return ret ? fail(path, -ret, "tracefs of a lab kernel?") : 0;
 }
@@ -120,7 +121,7 @@ static int add_probe(const char *symbol, const char *fetch)
 	int ret;
 
 	snprintf(line, sizeof(line), "p:" GROUP "/%s %s %s", symbol, symbol, fetch);
-	ret = write_file(TRACEFS "/kprobe_events", line, O_APPEND);
+	ret = kprobe_event(line);
 	if (ret)
 		return ret;
 	snprintf(line, sizeof(line), INSTANCE "/events/" GROUP "/%s/enable", symbol);
@@ -178,14 +179,14 @@ void counters_close(void)
 {
 	char line[128];
 
-	write_file(INSTANCE "/tracing_on", "0", 0);
-	write_file(INSTANCE "/events/enable", "0", 0);
+	file_write(INSTANCE "/tracing_on", "0");
+	file_write(INSTANCE "/events/enable", "0");
 	rmdir(INSTANCE);
 	for (size_t i = 0; i < NR_PROBES; i++) {
 		snprintf(line, sizeof(line), "-:" GROUP "/%s", probes[i].symbol);
-		write_file(TRACEFS "/kprobe_events", line, O_APPEND);
+		kprobe_event(line);
 	}
-	write_file(TRACEFS "/kprobe_events", "-:" GROUP "/" FLUSH_PROBE, O_APPEND);
+	kprobe_event("-:" GROUP "/" FLUSH_PROBE);
 }
 
 int counters_cpu(unsigned int cpu)
@@ -206,7 +207,7 @@ int counters_watch(const char *event, void (*line)(void *ctx, struct counts *c, 
 
 int counters_start(void)
 {
-	int ret = write_file(INSTANCE "/trace", "", O_TRUNC);
+	int ret = file_write(INSTANCE "/trace", "");
 
 	if (ret)
 		return fail(INSTANCE "/trace", -ret, "cannot empty it");

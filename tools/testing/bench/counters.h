@@ -41,7 +41,4 @@ int counters_watch(const char *event, void (*line)(void *ctx, struct counts *c, 
 /* Stops, and adds to @counts.  @block: logical block size of the drive. */
 int counters_stop(struct counts *counts, unsigned int block);
 
-/* To files of the kernel.  0 or -errno, and says nothing. */
-int write_file(const char *path, const char *text, int flags);
-
 #endif

@@ -6,10 +6,12 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 #include <linux/fs.h>
-#include <linux/nvme_ioctl.h>
 
 #include "drive.h"
 #include "fail.h"
+#include "lab.h"
+
+#define HINT	"is it an NVMe drive of the lab?"
 
 /*
  * With one CPU a drive has one queue, and the kernel then picks mq-deadline,
@@ -19,49 +21,30 @@ static int no_scheduler(const char *path)
 {
 	const char *name = strrchr(path, '/');
 	char file[256];
-	int fd, ret;
+	int ret;
 
 	snprintf(file, sizeof(file), "/sys/class/block/%s/queue/scheduler", name ? name + 1 : path);
-	fd = open(file, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return fail(file, errno, "is it an NVMe drive of the lab?");
-	ret = write(fd, "none", 4) == 4 ? 0 : fail(file, errno, "is it an NVMe drive of the lab?");
-	close(fd);
-	return ret;
-}
-
-/*
- * The largest command is what the drive says: MDTS, byte 77 of its Identify data, a
- * power of two in pages of 4 KiB, 0 for no limit.  nvme-pci stops at 8 MiB.
- */
-static int ask_largest(struct drive *drive)
-{
-	unsigned char id[4096] __attribute__((aligned(4096)));
-	struct nvme_admin_cmd cmd = {
-		.opcode = 0x06, .addr = (uintptr_t)id, .data_len = sizeof(id), .cdw10 = 1,
-	};
-	int ret = ioctl(drive->fd, NVME_IOCTL_ADMIN_CMD, &cmd);
-
-	if (ret)
-		return fail("Identify", ret < 0 ? errno : EIO, "is it an NVMe drive of the lab?");
-	drive->largest = id[77] && id[77] < 11 ? 4096u << id[77] : 8u << 20;
-	return 0;
+	ret = file_write(file, "none");
+	return ret ? fail(file, -ret, HINT) : 0;
 }
 
 int drive_open(struct drive *drive, const char *path)
 {
-	int block, ret;
+	int block, largest;
 
 	drive->path = path;
-	drive->fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	drive->fd = lab_open(path);
 	if (drive->fd < 0)
-		return fail(path, errno, "is it an NVMe drive of the lab?");
+		return fail(path, -drive->fd, HINT);
 	drive->buffered_fd = open(path, O_RDWR | O_CLOEXEC);
 	if (drive->buffered_fd < 0 || ioctl(drive->fd, BLKSSZGET, &block))
-		return fail(path, errno, "is it an NVMe drive of the lab?");
+		return fail(path, errno, HINT);
+	largest = lab_max_command(drive->fd);
+	if (largest < 0)
+		return fail("Identify", -largest, HINT);
 	drive->block = (unsigned int)block;
-	ret = ask_largest(drive);
-	return ret ? ret : no_scheduler(path);
+	drive->largest = (unsigned int)largest;
+	return no_scheduler(path);
 }
 
 int drive_read(struct drive *drive, void *p, size_t len, uint64_t off)

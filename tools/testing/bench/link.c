@@ -18,8 +18,8 @@
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 
-#include "counters.h"
 #include "fail.h"
+#include "lab.h"
 #include "link.h"
 
 #define CARD_ADDR	"10.74.0.1"
@@ -88,7 +88,7 @@ static void move_interrupts(const char *pattern, unsigned int cpu)
 	for (size_t i = 0; i < irqs.gl_pathc; i++) {
 		snprintf(path, sizeof(path), "/proc/irq/%s/smp_affinity",
 			 strrchr(irqs.gl_pathv[i], '/') + 1);
-		write_file(path, mask, 0);
+		file_write(path, mask);
 	}
 	globfree(&irqs);
 }
@@ -235,7 +235,7 @@ static int turn(int ns, int home, const struct knob *knobs, size_t nr)
 	int ret = enter(ns);
 
 	for (size_t i = 0; i < nr && !ret; i++) {
-		ret = write_file(knobs[i].path, knobs[i].value, 0);
+		ret = file_write(knobs[i].path, knobs[i].value);
 		if (ret)
 			fail(knobs[i].path, -ret, "TCP's sysctls");
 	}

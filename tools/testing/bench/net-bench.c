@@ -37,9 +37,9 @@
 #include "link.h"
 #include "netbuf.h"
 #include "netcount.h"
+#include "pool.h"
 #include "program.h"
 #include "receiver.h"
-#include "ring.h"
 
 #define MAX_COUNT	1024u
 #define PATIENCE_S	120	/* for a case; then the signal ends the program */
@@ -48,8 +48,8 @@
 /* What runs: one case, with its memory and its connection ready. */
 struct job {
 	const struct bench_case *c;
-	struct ring ring;
-	struct buffer buf;
+	struct uring ring;
+	struct mem buf;
 	struct connection conn;
 	struct receiver receiver;
 	unsigned char *pattern;
@@ -88,7 +88,7 @@ static unsigned int more(const struct bench_case *c, unsigned int nr)
 
 static void prepare(struct job *job, unsigned int nr)
 {
-	struct io_uring_sqe *sqe = ring_sqe(&job->ring);
+	struct io_uring_sqe *sqe = uring_sqe(&job->ring);
 
 	sqe->opcode = IORING_OP_SEND_ZC;
 	sqe->fd = job->conn.tx;
@@ -102,24 +102,19 @@ static void prepare(struct job *job, unsigned int nr)
 /* Takes what is there: how many results of requests, or -errno. */
 static int reap(struct job *job)
 {
-	struct io_uring_cqe *cqe;
-	int results = 0, res;
-	bool notifies;
+	struct uring_res cqe;
+	int results = 0;
 
-	while ((cqe = ring_peek(&job->ring))) {
-		res = cqe->res;
-		notifies = cqe->flags & IORING_CQE_F_MORE;
-		if (cqe->flags & IORING_CQE_F_NOTIF) {
+	while (uring_peek(&job->ring, &cqe)) {
+		if (cqe.flags & IORING_CQE_F_NOTIF) {
 			job->notifications--;
-			ring_seen(&job->ring);
 			continue;
 		}
-		ring_seen(&job->ring);
-		if (res < 0)
-			return fail(job->c->name, -res, "SEND_ZC");
-		if ((size_t)res != job->c->size)
+		if (cqe.res < 0)
+			return fail(job->c->name, -cqe.res, "SEND_ZC");
+		if ((size_t)cqe.res != job->c->size)
 			return fail(job->c->name, EIO, "SEND_ZC sent only a part");
-		job->notifications += notifies;
+		job->notifications += !!(cqe.flags & IORING_CQE_F_MORE);
 		results++;
 	}
 	return results;
@@ -138,7 +133,7 @@ static int submit(struct job *job, unsigned int nr)
 		if (done < (int)nr)
 			ret = ring_submit_and_wait(&job->ring, 1);
 	}
-	return ret ? fail("io_uring_enter", -ret, "") : 0;
+	return ret;
 }
 
 static int send_zc(struct job *job)
@@ -162,7 +157,7 @@ static int send_plainly(struct job *job)
 	const struct bench_case *c = job->c;
 
 	for (unsigned int i = 0; i < c->count; i++) {
-		ssize_t n = send(job->conn.tx, job->buf.cpu + i * c->size, c->size,
+		ssize_t n = send(job->conn.tx, job->buf.map + i * c->size, c->size,
 				 (int)(MSG_NOSIGNAL | more(c, i)));
 
 		if (n < 0)
@@ -182,7 +177,7 @@ static int wait_notifications(struct job *job)
 		if (!ret && reap(job) < 0)
 			return -EIO;
 	}
-	return ret ? fail("io_uring_enter", -ret, "waiting for notifications") : 0;
+	return ret;
 }
 
 /* ---- windows ---- */
@@ -191,7 +186,7 @@ static int window_start(struct job *job, bool muted)
 {
 	int ret;
 
-	make_pattern(job->pattern, span(job->c), job->seed++ * NETBUF_MAX);
+	pattern_fill(job->pattern, job->seed++ * NETBUF_MAX, span(job->c), 0);
 	ret = buffer_fill(&job->buf, job->pattern);
 	if (!ret)
 		ret = link_counts(&job->conn, &job->before);
@@ -297,10 +292,9 @@ static int job_start(struct job *job, const struct link *link, const struct benc
 	if (!job->pattern)
 		return -ENOMEM;
 	/* with room for a notification each */
-	ret = ring_init(&job->ring, c->count);
-	if (ret)
-		return fail("io_uring_setup", -ret, "needs a kernel with io_uring");
-	ret = link_connect(link, &job->conn);
+	ret = ring_create(&job->ring, c->count);
+	if (!ret)
+		ret = link_connect(link, &job->conn);
 	if (!ret)
 		ret = netbuf_create(&job->buf, c->kind, span(c));
 	if (!ret && c->kind != SOURCE_SEND)
@@ -314,8 +308,8 @@ static void job_end(struct job *job)
 {
 	receiver_stop(&job->receiver);
 	if (job->c->kind != SOURCE_SEND)
-		buffer_unregister(&job->buf, &job->ring);
-	ring_exit(&job->ring);
+		buffer_unregister(&job->ring);
+	uring_exit(&job->ring);
 	buffer_destroy(&job->buf);
 	link_disconnect(&job->conn);
 	munmap(job->pattern, span(job->c));
@@ -324,7 +318,8 @@ static void job_end(struct job *job)
 static void print_head(const struct job *job, const struct link *link, const char *what)
 {
 	print_case(&program, job->c, what, link->driver);
-	printf(",\"more\":%d,\"pieces\":%u", job->c->more, netbuf_pieces(&job->buf));
+	printf(",\"more\":%d,\"pieces\":%u", job->c->more,
+	       pool_pieces(&job->buf, job->buf.size, NETBUF_MAX));
 }
 
 static void print_tail(const struct job *job)

@@ -41,7 +41,6 @@
 #include "netcount.h"
 #include "program.h"
 #include "receiver.h"
-#include "ring.h"
 
 #define WINDOW		NETBUF_MAX
 #define BLOCK		(256u << 10)
@@ -61,8 +60,8 @@ struct stream {
 	enum kind kind;
 	unsigned int windows;
 	int file;			/* O_DIRECT, or -1 */
-	struct ring ring;
-	struct buffer buf;
+	struct uring ring;
+	struct mem buf;
 	struct connection conn;
 	struct receiver receiver;
 	unsigned char *pattern;
@@ -73,10 +72,10 @@ struct stream {
 	struct netcount net;
 };
 
-/* Not that of any other window, and of no poison */
+/* Not that of any other window */
 static void fill_pattern(struct stream *s, unsigned int window)
 {
-	make_pattern(s->pattern, WINDOW, (uint64_t)window * WINDOW + 1);
+	pattern_fill(s->pattern, (uint64_t)window * WINDOW, WINDOW, 0);
 }
 
 /* ---- requests ---- */
@@ -84,7 +83,7 @@ static void fill_pattern(struct stream *s, unsigned int window)
 static void prepare(struct stream *s, uint8_t opcode, int fd, unsigned int block, uint64_t off,
 		    bool last)
 {
-	struct io_uring_sqe *sqe = ring_sqe(&s->ring);
+	struct io_uring_sqe *sqe = uring_sqe(&s->ring);
 
 	sqe->opcode = opcode;
 	sqe->fd = fd;
@@ -101,7 +100,7 @@ static void prepare(struct stream *s, uint8_t opcode, int fd, unsigned int block
 	s->requests++;
 }
 
-static int take(struct stream *s, const struct io_uring_cqe *cqe)
+static int take(struct stream *s, const struct uring_res *cqe)
 {
 	if (cqe->flags & IORING_CQE_F_NOTIF) {
 		s->notifications--;
@@ -123,16 +122,14 @@ static int complete(struct stream *s)
 	int ret = ring_submit_and_wait(&s->ring, 1);
 
 	while (!ret) {
-		struct io_uring_cqe *cqe = ring_peek(&s->ring);
+		struct uring_res cqe;
 
-		if (cqe) {
-			ret = take(s, cqe);
-			ring_seen(&s->ring);
-		} else if (s->requests || s->notifications) {
+		if (uring_peek(&s->ring, &cqe))
+			ret = take(s, &cqe);
+		else if (s->requests || s->notifications)
 			ret = ring_submit_and_wait(&s->ring, 1);
-		} else {
+		else
 			break;
-		}
 	}
 	return ret;
 }
@@ -160,7 +157,7 @@ static int send_ordinary(struct stream *s, unsigned int window)
 	uint64_t pos = (uint64_t)window * WINDOW;
 
 	for (unsigned int i = 0; i < BLOCKS; i++) {
-		unsigned char *p = s->buf.cpu + i * BLOCK;
+		char *p = s->buf.map + i * BLOCK;
 
 		if (pread(s->file, p, BLOCK, (off_t)(pos + i * BLOCK)) != (ssize_t)BLOCK)
 			return fail("read of the file", errno, "O_DIRECT");
@@ -233,22 +230,21 @@ static int file_create(struct stream *s, const char *path)
 /* One slot, for the card and, if there is a file, for its drive */
 static int slot_register(struct stream *s)
 {
-	struct io_uring_regbuf_desc desc = {
-		.type = IO_REGBUF_TYPE_DMABUF, .dmabuf_fd = s->buf.fd, .target_fd = s->conn.tx,
-	};
+	struct io_uring_regbuf_desc desc = desc_dmabuf(s->buf.fd, s->conn.tx);
 	int ret;
 
 	if (s->file >= 0) {
 		desc.targets = (uintptr_t)&s->file;
 		desc.nr_targets = 1;
 	}
-	ret = ring_sparse_table(&s->ring, 1);
+	ret = reg_sparse(&s->ring, 1);
 	if (ret >= 0)
-		ret = ring_update_slot(&s->ring, 0, &desc);
+		ret = reg_one(&s->ring, 0, &desc);
 	return ret < 0 ? fail("registering the dma-buf", -ret, kind_name[s->kind]) : 0;
 }
 
-static int stream_start(struct stream *s, const struct link *link, const struct stream_options *o)
+static int stream_start(struct stream *s, const struct link *link,
+			const struct stream_options *o)
 {
 	static const enum source source[KINDS] = {
 		[GPU] = SOURCE_BAR, [STORAGE] = SOURCE_DMABUF, [ORDINARY] = SOURCE_SEND,
@@ -260,7 +256,7 @@ static int stream_start(struct stream *s, const struct link *link, const struct 
 		return -ENOMEM;
 	ret = s->kind == GPU ? 0 : file_create(s, o->file);
 	if (!ret)
-		ret = ring_init(&s->ring, 4 * BLOCKS);
+		ret = ring_create(&s->ring, 4 * BLOCKS);
 	if (!ret)
 		ret = link_connect(link, &s->conn);
 	if (!ret)
@@ -276,8 +272,8 @@ static void stream_end(struct stream *s, const struct stream_options *o)
 {
 	receiver_stop(&s->receiver);
 	if (s->kind != ORDINARY)
-		buffer_unregister(&s->buf, &s->ring);
-	ring_exit(&s->ring);
+		buffer_unregister(&s->ring);
+	uring_exit(&s->ring);
 	buffer_destroy(&s->buf);
 	link_disconnect(&s->conn);
 	munmap(s->pattern, WINDOW);

@@ -30,9 +30,6 @@ extern const char *const source_name[SOURCES];
 int netbuf_init(void);
 
 /* For buffer.h's functions from here on. */
-int netbuf_create(struct buffer *buf, enum source source, size_t size);
-
-/* Physically contiguous pieces, or 0 if that cannot be known. */
-unsigned int netbuf_pieces(const struct buffer *buf);
+int netbuf_create(struct mem *buf, enum source source, size_t size);
 
 #endif

@@ -3,10 +3,7 @@
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <linux/udmabuf.h>
@@ -16,25 +13,11 @@
 
 #define PAGE	4096u
 #define CHUNK	(128u << 10)
+#define HINT	"is there that much memory?"
 
-static unsigned char *pool;
+static char *pool;
 static size_t pool_size;
-static struct udmabuf_create_list *pool_list;	/* the pool's chunks, in order */
-
-static int create_memfd(size_t size)
-{
-	int fd = memfd_create("regbuf-bench", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-
-	if (fd < 0)
-		return fail("memfd_create", errno, "needs CONFIG_MEMFD_CREATE");
-	if (ftruncate(fd, (off_t)size) || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK)) {
-		int err = errno;
-
-		close(fd);
-		return fail("memfd size", err, "is there that much memory?");
-	}
-	return fd;
-}
+static struct udmabuf_create_item *pool_list;	/* the pool's chunks, in order */
 
 static uint64_t frame_of(int pagemap, const void *p)
 {
@@ -47,7 +30,7 @@ static uint64_t frame_of(int pagemap, const void *p)
 }
 
 /* Whether the pool's next chunk could be at @p: one piece of physical memory. */
-static bool contiguous(int pagemap, const unsigned char *p)
+static bool contiguous(int pagemap, const char *p)
 {
 	uint64_t first = frame_of(pagemap, p);
 
@@ -58,10 +41,10 @@ static bool contiguous(int pagemap, const unsigned char *p)
 }
 
 /*
- * Maps at @to, one behind the other, chunks of @memfd that are contiguous.
+ * Maps at @pool, one behind the other, chunks of @memfd that are contiguous.
  * Should there not be enough, the rest is as it comes.
  */
-static int map_chunks(unsigned char *to, int memfd, const unsigned char *all, size_t all_size)
+static int map_chunks(int memfd, const char *all, size_t all_size)
 {
 	int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	size_t done = 0, at = 0;
@@ -72,11 +55,11 @@ static int map_chunks(unsigned char *to, int memfd, const unsigned char *all, si
 	while (done < pool_size) {
 		while (all_size - at > pool_size - done && !contiguous(pagemap, all + at))
 			at += PAGE;
-		p = mmap(to + done, CHUNK, PROT_READ | PROT_WRITE,
+		p = mmap(pool + done, CHUNK, PROT_READ | PROT_WRITE,
 			 MAP_SHARED | MAP_FIXED | MAP_POPULATE, memfd, (off_t)at);
 		if (p == MAP_FAILED)
-			return fail("mmap of the pool", errno, "is there that much memory?");
-		pool_list->list[done / CHUNK] = (struct udmabuf_create_item){
+			return fail("mmap of the pool", errno, HINT);
+		pool_list[done / CHUNK] = (struct udmabuf_create_item){
 			.memfd = (unsigned int)memfd, .offset = at, .size = CHUNK,
 		};
 		at += CHUNK;
@@ -89,72 +72,73 @@ static int map_chunks(unsigned char *to, int memfd, const unsigned char *all, si
 int pool_init(size_t size)
 {
 	size_t all_size = 2 * size;
-	unsigned char *all;
-	int memfd = create_memfd(all_size);
-	void *p;
+	char *all;
+	int memfd = memfd_sealed(all_size, &all);
 	int ret;
 
 	if (memfd < 0)
-		return memfd;
-	all = mmap(NULL, all_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, memfd, 0);
-	if (all == MAP_FAILED)
-		return fail("mmap of the pool", errno, "is there that much memory?");
-	p = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (p == MAP_FAILED)
-		return fail("mmap of the pool", errno, "is there that much memory?");
-	pool_list = calloc(1, sizeof(*pool_list) + size / CHUNK * sizeof(pool_list->list[0]));
-	if (!pool_list)
-		return fail("list of the pool", ENOMEM, "is there that much memory?");
-	pool = p;
+		return fail("memfd of the pool", -memfd, HINT);
+	if (madvise(all, all_size, MADV_POPULATE_WRITE))
+		return fail("memory of the pool", errno, HINT);
+	pool = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	pool_list = calloc(size / CHUNK, sizeof(*pool_list));
+	if (pool == MAP_FAILED || !pool_list)
+		return fail("mmap of the pool", ENOMEM, HINT);
 	pool_size = size;
-	ret = map_chunks(pool, memfd, all, all_size);
+	ret = map_chunks(memfd, all, all_size);
 	munmap(all, all_size);
 	return ret;
 }
 
-unsigned long pool_segments(size_t span, size_t size)
+unsigned int pool_pieces(const struct mem *m, size_t span, size_t size)
 {
 	int pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	unsigned long segments = 0;
+	unsigned int pieces = 0;
 	uint64_t frame, last = 0;
 
-	for (size_t off = 0; pagemap >= 0 && off < span; off += PAGE) {
-		frame = frame_of(pagemap, pool + off);
+	for (size_t off = 0; m->map && off < span; off += PAGE) {
+		frame = frame_of(pagemap, m->map + off);
+		/* the mapping of a heap has no pages to look at */
+		if (!frame)
+			break;
 		if (size < PAGE)
-			segments += PAGE / size;
+			pieces += PAGE / size;
 		else if (off % size == 0 || frame != last + 1)
-			segments++;
+			pieces++;
 		last = frame;
 	}
 	if (pagemap >= 0)
 		close(pagemap);
-	return segments;
+	return pieces;
 }
 
-unsigned char *pool_memory(size_t size)
+int pool_memory(struct mem *m, size_t size)
 {
-	return size <= pool_size ? pool : NULL;
+	if (size > pool_size)
+		return fail("buffer", ENOMEM, "larger than the pool");
+	mem_wrap(m, -1, size, pool);
+	return 0;
 }
 
 /* As many of the pool's pages as @size needs, the last chunk perhaps in part. */
-int pool_udmabuf(size_t size)
+int pool_udmabuf(struct mem *m, size_t size)
 {
 	unsigned int last = (unsigned int)((size - 1) / CHUNK);
-	int dev, fd, err;
+	void *p;
+	int fd;
 
 	if (size > pool_size)
 		return fail("udmabuf", ENOMEM, "larger than the pool");
-	dev = open("/dev/udmabuf", O_RDWR | O_CLOEXEC);
-	if (dev < 0)
-		return fail("/dev/udmabuf", errno, "needs CONFIG_UDMABUF");
-	pool_list->flags = UDMABUF_FLAGS_CLOEXEC;
-	pool_list->count = last + 1;
-	pool_list->list[last].size = size - (size_t)last * CHUNK;
-	fd = ioctl(dev, UDMABUF_CREATE_LIST, pool_list);
-	err = errno;
-	pool_list->list[last].size = CHUNK;
-	close(dev);
+	pool_list[last].size = size - (size_t)last * CHUNK;
+	fd = udmabuf_pieces(pool_list, last + 1);
+	pool_list[last].size = CHUNK;
 	if (fd < 0)
-		return fail("UDMABUF_CREATE_LIST", err, "see udmabuf.size_limit_mb, list_limit");
-	return fd;
+		return fail("udmabuf", -fd, "CONFIG_UDMABUF, udmabuf.size_limit_mb, list_limit");
+	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
+	if (p == MAP_FAILED) {
+		close(fd);
+		return fail("mmap of the dma-buf", ENOMEM, HINT);
+	}
+	mem_wrap(m, fd, size, p);
+	return 0;
 }

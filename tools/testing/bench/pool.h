@@ -11,19 +11,24 @@
 
 #include <stddef.h>
 
+#include "mem.h"
+
+/* These return 0 or -errno, and say on stderr what failed. */
+
 /*
- * 0 or -errno, and says on stderr what failed.  @size: a multiple of 128 KiB.
- * The memory is held until the program ends, and as much again.
+ * @size: a multiple of 128 KiB.  The memory is held until the program ends, and
+ * as much again.
  */
 int pool_init(size_t size);
 
-/* The pool's first @size bytes, or NULL if it has not as many. */
-unsigned char *pool_memory(size_t size);
+/* The pool's first @size bytes: themselves, or a dma-buf of them. */
+int pool_memory(struct mem *m, size_t size);
+int pool_udmabuf(struct mem *m, size_t size);
 
-/* A dma-buf of them, or -errno. */
-int pool_udmabuf(size_t size);
-
-/* Physically contiguous pieces that I/Os of @size on the first @span bytes have, in all. */
-unsigned long pool_segments(size_t span, size_t size);
+/*
+ * Physically contiguous pieces that I/Os of @size on the first @span bytes of the
+ * memory have, in all; 0: where the memory lies cannot be known.
+ */
+unsigned int pool_pieces(const struct mem *m, size_t span, size_t size);
 
 #endif

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "fail.h"
+#include "lab.h"
 #include "program.h"
 
 static unsigned int nr_marks;
@@ -113,7 +114,7 @@ unsigned int arguments(int argc, char **argv, const struct program *p, struct op
 
 static const char *env(const char *name)
 {
-	const char *v = getenv(name);
+	const char *v = lab_env(name);
 
 	return v ? v : "";
 }
@@ -130,7 +131,7 @@ void print_case(const struct program *p, const struct bench_case *c, const char 
 	       env("LAB_KERNEL"), c->count, c->depth);
 }
 
-/* ---- memory ---- */
+/* ---- memory and rings ---- */
 
 int lock_memory(void)
 {
@@ -146,4 +147,22 @@ unsigned char *resident(size_t len)
 		return p;
 	fail("memory for the data", errno, "a larger guest?");
 	return NULL;
+}
+
+int ring_create(struct uring *ring, unsigned int entries)
+{
+	int ret = uring_init(ring, entries, IORING_SETUP_SINGLE_ISSUER |
+					    IORING_SETUP_DEFER_TASKRUN);
+
+	return ret ? fail("io_uring_setup", -ret, "needs a kernel with io_uring") : 0;
+}
+
+int ring_submit_and_wait(struct uring *ring, unsigned int nr)
+{
+	unsigned int queued = ring->local_tail - *ring->sq_tail;
+	int ret = uring_submit(ring, nr);
+
+	if (ret == (int)queued)
+		return 0;
+	return fail("io_uring_enter", ret < 0 ? -ret : EIO, "all or nothing");
 }

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "uring.h"
+
 #define MAX_CASES	64
 
 struct options {
@@ -53,6 +55,12 @@ void print_case(const struct program *p, const struct bench_case *c, const char 
 
 /* Nothing that is mapped now has page faults in the windows. */
 int lock_memory(void);
+
+/* A ring as those have it who want the most of io_uring. */
+int ring_create(struct uring *ring, unsigned int entries);
+
+/* All that uring_sqe() handed out, at once. */
+int ring_submit_and_wait(struct uring *ring, unsigned int nr);
 
 /* Pages that are there; NULL, and says so. */
 unsigned char *resident(size_t len);

@@ -28,18 +28,16 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <linux/io_uring/query.h>
 
 #include "buffer.h"
 #include "counters.h"
 #include "drive.h"
 #include "fail.h"
+#include "lab.h"
 #include "pool.h"
 #include "program.h"
-#include "ring.h"
 
 #define MAX_SPAN	(32u << 20)
 #define PAGE		4096u
@@ -48,11 +46,11 @@
 struct job {
 	const struct bench_case *c;
 	struct drive *drive;
-	struct ring ring;
-	struct buffer buf;
+	struct uring ring;
+	struct mem buf;
 	bool write;
 	unsigned char *pattern;		/* what the destination must hold */
-	unsigned char *witness;		/* what an ordinary read sees */
+	unsigned char *witness;		/* what it holds; of the drive by an ordinary read */
 	long wrong;
 	uint64_t verified;
 };
@@ -91,7 +89,7 @@ static uint64_t drive_offset(const struct bench_case *c, unsigned int nr)
 static void prepare_io(struct job *job, unsigned int nr)
 {
 	const struct bench_case *c = job->c;
-	struct io_uring_sqe *sqe = ring_sqe(&job->ring);
+	struct io_uring_sqe *sqe = uring_sqe(&job->ring);
 
 	if (c->kind == BUFFER_NOP) {
 		sqe->opcode = IORING_OP_NOP;
@@ -108,19 +106,14 @@ static void prepare_io(struct job *job, unsigned int nr)
 
 static int reap(struct job *job, unsigned int nr)
 {
-	struct io_uring_cqe *cqe;
-	int res;
+	struct uring_res cqe;
 
-	while (nr) {
-		cqe = ring_peek(&job->ring);
-		if (!cqe)
+	while (nr--) {
+		if (!uring_peek(&job->ring, &cqe))
 			return fail("waiting for completions", EIO, "fewer than were asked for");
-		res = cqe->res;
-		ring_seen(&job->ring);
-		nr--;
-		if (res < 0)
-			return fail(job->c->name, -res, "I/O failed");
-		if ((size_t)res != (job->c->kind == BUFFER_NOP ? 0 : job->c->size))
+		if (cqe.res < 0)
+			return fail(job->c->name, -cqe.res, "I/O failed");
+		if ((size_t)cqe.res != (job->c->kind == BUFFER_NOP ? 0 : job->c->size))
 			return fail(job->c->name, EIO, "short I/O");
 	}
 	return 0;
@@ -138,20 +131,19 @@ static int run_ios(struct job *job)
 		for (unsigned int i = 0; i < n; i++)
 			prepare_io(job, done + i);
 		ret = ring_submit_and_wait(&job->ring, n);
-		if (ret)
-			return fail("io_uring_enter", -ret, "");
-		ret = reap(job, n);
+		if (!ret)
+			ret = reap(job, n);
 	}
 	return ret;
 }
 
-/* The drive's side of every I/O, by ordinary reads into @to. */
-static int read_drive(struct job *job, unsigned char *to)
+/* The drive's side of every I/O, by ordinary reads. */
+static int read_drive(struct job *job)
 {
 	int ret = 0;
 
 	for (unsigned int i = 0; i < job->c->count && !ret; i++)
-		ret = drive_read(job->drive, to + i * job->c->size, job->c->size,
+		ret = drive_read(job->drive, job->witness + i * job->c->size, job->c->size,
 				 drive_offset(job->c, i));
 	return ret;
 }
@@ -186,16 +178,10 @@ static int verify(struct job *job)
 
 	if (job->c->kind == BUFFER_NOP)
 		return 0;
-	if (job->write) {
-		ret = read_drive(job, job->witness);
-		if (ret)
-			return ret;
-		wrong = count_wrong(job->witness, job->pattern, span(job->c));
-	} else {
-		wrong = buffer_compare(&job->buf, job->pattern);
-		if (wrong < 0)
-			return (int)wrong;
-	}
+	ret = job->write ? read_drive(job) : buffer_read(&job->buf, job->witness);
+	if (ret)
+		return ret;
+	wrong = count_wrong(job->witness, job->pattern, span(job->c));
 	job->wrong += wrong;
 	job->verified += span(job->c);
 	if (wrong)
@@ -235,12 +221,12 @@ static int fill_source(struct job *job, uint64_t seed)
 {
 	int ret;
 
-	make_pattern(job->pattern, span(job->c), seed);
+	pattern_fill(job->pattern, 0, span(job->c), seed);
 	if (job->write)
 		return buffer_fill(&job->buf, job->pattern);
 	ret = write_drive(job, job->pattern);
 	if (!ret)
-		ret = read_drive(job, job->witness);
+		ret = read_drive(job);
 	if (!ret && count_wrong(job->witness, job->pattern, span(job->c)))
 		ret = fail("ordinary read of the drive", EIO, "not what was written");
 	return ret;
@@ -256,10 +242,9 @@ static int job_start(struct job *job, struct drive *drive, const struct bench_ca
 	job->witness = resident(span(c));
 	if (!job->pattern || !job->witness)
 		return -ENOMEM;
-	ret = ring_init(&job->ring, c->depth);
-	if (ret)
-		return fail("io_uring_setup", -ret, "needs a kernel with io_uring");
-	ret = buffer_create(&job->buf, c->kind, span(c));
+	ret = ring_create(&job->ring, c->depth);
+	if (!ret)
+		ret = buffer_create(&job->buf, c->kind, span(c));
 	if (!ret)
 		ret = fill_source(job, seed);
 	if (!ret)
@@ -269,8 +254,8 @@ static int job_start(struct job *job, struct drive *drive, const struct bench_ca
 
 static void job_end(struct job *job)
 {
-	buffer_unregister(&job->buf, &job->ring);
-	ring_exit(&job->ring);
+	buffer_unregister(&job->ring);
+	uring_exit(&job->ring);
 	buffer_destroy(&job->buf);
 	munmap(job->pattern, span(job->c));
 	munmap(job->witness, span(job->c));
@@ -283,7 +268,7 @@ static void print_head(const struct job *job, const char *what)
 	print_case(&program, c, what, job->drive->path);
 	printf(",\"drive_largest\":%u", job->drive->largest);
 	if (c->kind == BUFFER_PLAIN)
-		printf(",\"segments\":%lu", pool_segments(span(c), c->size));
+		printf(",\"segments\":%u", pool_pieces(&job->buf, span(c), c->size));
 }
 
 static void print_tail(const struct job *job)
@@ -319,8 +304,8 @@ static int print_map(struct job *job)
 		[IO_REGBUF_MAP_MIXED] = "mixed",
 		[IO_REGBUF_MAP_DEAD] = "dead",
 	};
-	struct io_uring_query_regbuf_map map = { .slot = 0, .target = 0 };
-	int ret = ring_query(job->ring.fd, IO_URING_QUERY_REGBUF_MAP, &map, sizeof(map));
+	struct io_uring_query_regbuf_map map;
+	int ret = query_map(&job->ring, 0, 0, &map);
 
 	if (ret)
 		return fail("IO_URING_QUERY_REGBUF_MAP", -ret, "a kernel without it?");
@@ -400,7 +385,7 @@ static int run_cases(struct drive *drive, const struct bench_case *cases, unsign
 
 int main(int argc, char **argv)
 {
-	struct options o = { .device = getenv("LAB_NVME_MAIN"), .depth = 32, .count = 64 };
+	struct options o = { .device = lab_env("LAB_NVME_MAIN"), .depth = 32, .count = 64 };
 	struct bench_case cases[MAX_CASES] = { 0 };
 	unsigned int nr = arguments(argc, argv, &program, &o, cases);
 	struct drive drive;

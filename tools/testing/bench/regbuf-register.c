@@ -9,30 +9,18 @@
  * one read through it, what the kernel made of it.  Exit status as regbuf-bench.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
-#include <linux/io_uring/query.h>
 
 #include "buffer.h"
 #include "drive.h"
 #include "fail.h"
+#include "lab.h"
 #include "pool.h"
-#include "ring.h"
+#include "program.h"
 
 #define MAX_REPEAT	101
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
 
 static int by_value(const void *a, const void *b)
 {
@@ -42,58 +30,46 @@ static int by_value(const void *a, const void *b)
 }
 
 /* Reads the last 4 KiB of the buffer, so that it is surely mapped to its end. */
-static int read_end(struct ring *ring, struct buffer *buf, struct drive *drive)
+static int read_end(struct uring *ring, struct mem *buf, struct drive *drive)
 {
-	struct io_uring_sqe *sqe = ring_sqe(ring);
-	struct io_uring_cqe *cqe;
-	int ret, res;
+	int ret = uring_read(ring, drive->fd, 0, buf->size - 4096, 4096, 0);
 
-	sqe->opcode = IORING_OP_READ_FIXED;
-	sqe->fd = drive->fd;
-	sqe->addr = buffer_sqe_addr(buf, buf->size - 4096);
-	sqe->len = 4096;
-	ret = ring_submit_and_wait(ring, 1);
-	cqe = ring_peek(ring);
-	if (ret || !cqe)
-		return ret ? ret : -EIO;
-	res = cqe->res;
-	ring_seen(ring);
-	return res == 4096 ? 0 : res < 0 ? res : -EIO;
+	return ret == 4096 ? 0 : ret < 0 ? ret : -EIO;
 }
 
-static int measure(struct buffer *buf, struct drive *drive, uint64_t *ns, unsigned int repeat,
+static int measure(struct mem *buf, struct drive *drive, uint64_t *ns, unsigned int repeat,
 		   struct io_uring_query_regbuf_map *map)
 {
-	struct ring ring;
+	struct uring ring;
+	double start;
 	int ret = 0;
 
 	for (unsigned int i = 0; i < repeat && !ret; i++) {
-		ret = ring_init(&ring, 8);
+		ret = ring_create(&ring, 8);
 		if (ret)
 			return ret;
-		ns[i] = now_ns();
+		start = lab_now();
 		ret = buffer_register(buf, &ring, drive->fd);
-		ns[i] = now_ns() - ns[i];
+		ns[i] = (uint64_t)((lab_now() - start) * 1e9);
 		if (!ret)
 			ret = read_end(&ring, buf, drive);
-		memset(map, 0, sizeof(*map));
 		if (!ret)
-			ret = ring_query(ring.fd, IO_URING_QUERY_REGBUF_MAP, map, sizeof(*map));
+			ret = query_map(&ring, 0, 0, map);
 		if (!ret)
-			ret = buffer_unregister(buf, &ring);
-		ring_exit(&ring);
+			ret = buffer_unregister(&ring);
+		uring_exit(&ring);
 	}
 	return ret;
 }
 
 int main(int argc, char **argv)
 {
-	const char *device = getenv("LAB_NVME_MAIN"), *iommu = getenv("LAB_IOMMU");
+	const char *device = lab_env("LAB_NVME_MAIN"), *iommu = lab_env("LAB_IOMMU");
 	struct io_uring_query_regbuf_map map;
 	unsigned int mib = 1024, repeat = 5;
 	uint64_t ns[MAX_REPEAT];
 	struct drive drive;
-	struct buffer buf;
+	struct mem buf;
 	int opt, ret;
 
 	while ((opt = getopt(argc, argv, "d:s:r:")) != -1) {
