@@ -50,7 +50,7 @@ struct job {
 	const struct bench_case *c;
 	struct uring ring;
 	struct mem buf;
-	struct connection conn;
+	struct net_pair conn;
 	struct receiver receiver;
 	unsigned char *pattern;
 	unsigned int notifications;	/* to come */
@@ -282,7 +282,7 @@ static int warm_up(struct job *job)
 
 /* ---- cases ---- */
 
-static int job_start(struct job *job, const struct link *link, const struct bench_case *c,
+static int job_start(struct job *job, const struct netrig *link, const struct bench_case *c,
 		     uint64_t seed)
 {
 	int ret;
@@ -311,13 +311,13 @@ static void job_end(struct job *job)
 		buffer_unregister(&job->ring);
 	uring_exit(&job->ring);
 	buffer_destroy(&job->buf);
-	link_disconnect(&job->conn);
+	net_close(&job->conn);
 	munmap(job->pattern, span(job->c));
 }
 
-static void print_head(const struct job *job, const struct link *link, const char *what)
+static void print_head(const struct job *job, const struct netrig *link, const char *what)
 {
-	print_case(&program, job->c, what, link->driver);
+	print_case(&program, job->c, what, link_driver(link));
 	printf(",\"more\":%d,\"pieces\":%u", job->c->more,
 	       pool_pieces(&job->buf, job->buf.size, NETBUF_MAX));
 }
@@ -340,7 +340,7 @@ static void print_use(const char *name, const struct use *use)
 	       name, (unsigned long long)use->flush);
 }
 
-static void print_counts(const struct job *job, const struct link *link, unsigned int windows,
+static void print_counts(const struct job *job, const struct netrig *link, unsigned int windows,
 			 const struct counts *n, const struct netcount *net)
 {
 	print_head(job, link, "events");
@@ -357,7 +357,7 @@ static void print_counts(const struct job *job, const struct link *link, unsigne
 	print_tail(job);
 }
 
-static int count_insns(struct job *job, const struct link *link, unsigned int windows)
+static int count_insns(struct job *job, const struct netrig *link, unsigned int windows)
 {
 	unsigned int first = next_window();
 	int ret = 0;
@@ -372,7 +372,7 @@ static int count_insns(struct job *job, const struct link *link, unsigned int wi
 	return 0;
 }
 
-static int count_events(struct job *job, const struct link *link, unsigned int windows,
+static int count_events(struct job *job, const struct netrig *link, unsigned int windows,
 			struct netcount *net)
 {
 	struct counts counts = { 0 };
@@ -387,7 +387,7 @@ static int count_events(struct job *job, const struct link *link, unsigned int w
 }
 
 /* @net: events are counted, not instructions. */
-static int run_case(const struct link *link, const struct bench_case *c, uint64_t seed,
+static int run_case(const struct netrig *link, const struct bench_case *c, uint64_t seed,
 		    const struct options *o, struct netcount *net)
 {
 	struct job job;
@@ -408,7 +408,7 @@ static int run_case(const struct link *link, const struct bench_case *c, uint64_
 }
 
 /* A case that fails leaves a connection in who knows what state: no more of them. */
-static int run_cases(const struct link *link, const struct bench_case *cases, unsigned int nr,
+static int run_cases(const struct netrig *link, const struct bench_case *cases, unsigned int nr,
 		     const struct options *o, struct netcount *net)
 {
 	int ret = 0;
@@ -418,7 +418,7 @@ static int run_cases(const struct link *link, const struct bench_case *cases, un
 	return ret;
 }
 
-static int run(const struct link *link, const struct bench_case *cases, unsigned int nr,
+static int run(const struct netrig *link, const struct bench_case *cases, unsigned int nr,
 	       const struct options *o)
 {
 	struct netcount net;
@@ -442,7 +442,7 @@ int main(int argc, char **argv)
 	struct options o = { .device = "E1000E", .depth = 1, .count = 256 };
 	struct bench_case cases[MAX_CASES] = { 0 };
 	unsigned int nr = arguments(argc, argv, &program, &o, cases);
-	struct link link;
+	struct netrig link;
 
 	if (!nr)
 		return 2;

@@ -62,7 +62,7 @@ struct stream {
 	int file;			/* O_DIRECT, or -1 */
 	struct uring ring;
 	struct mem buf;
-	struct connection conn;
+	struct net_pair conn;
 	struct receiver receiver;
 	unsigned char *pattern;
 	unsigned int requests;		/* results to come, of which each is a block */
@@ -243,7 +243,7 @@ static int slot_register(struct stream *s)
 	return ret < 0 ? fail("registering the dma-buf", -ret, kind_name[s->kind]) : 0;
 }
 
-static int stream_start(struct stream *s, const struct link *link,
+static int stream_start(struct stream *s, const struct netrig *link,
 			const struct stream_options *o)
 {
 	static const enum source source[KINDS] = {
@@ -275,7 +275,7 @@ static void stream_end(struct stream *s, const struct stream_options *o)
 		buffer_unregister(&s->ring);
 	uring_exit(&s->ring);
 	buffer_destroy(&s->buf);
-	link_disconnect(&s->conn);
+	net_close(&s->conn);
 	munmap(s->pattern, WINDOW);
 	if (s->file >= 0) {
 		close(s->file);
@@ -284,7 +284,7 @@ static void stream_end(struct stream *s, const struct stream_options *o)
 }
 
 /* Maps and unmaps that are not the card's are the drive's */
-static void stream_print(const struct stream *s, const struct link *link)
+static void stream_print(const struct stream *s, const struct netrig *link)
 {
 	const struct use *pay = &s->net.payload, *head = &s->net.header, *rx = &s->net.receive;
 	uint64_t all = s->counts.dma_map + s->counts.dma_unmap;
@@ -295,7 +295,7 @@ static void stream_print(const struct stream *s, const struct link *link)
 	       "\"bytes\":%llu,\"wrong_bytes\":%llu,\"packets\":%llu,\"packet_segments\":%llu,"
 	       "\"nvme_commands\":%llu,\"nvme_bytes\":%llu,\"card_maps\":%llu,"
 	       "\"drive_maps\":%llu,\"own_maps\":%llu",
-	       kind_name[s->kind], link->driver, iommu ? iommu : "",
+	       kind_name[s->kind], link_driver(link), iommu ? iommu : "",
 	       (unsigned long long)s->verified, (unsigned long long)s->wrong,
 	       (unsigned long long)s->net.packets, (unsigned long long)s->net.segments,
 	       (unsigned long long)s->counts.commands,
@@ -309,7 +309,7 @@ static void stream_print(const struct stream *s, const struct link *link)
 	fflush(stdout);
 }
 
-static int run(enum kind kind, const struct link *link, const struct stream_options *o)
+static int run(enum kind kind, const struct netrig *link, const struct stream_options *o)
 {
 	struct stream s = { .kind = kind, .windows = o->mib, .file = -1, .buf.fd = -1 };
 	int ret;
@@ -346,7 +346,7 @@ int main(int argc, char **argv)
 	struct stream_options o = { .card = "E1000E", .mib = 32 };
 	const char *dir = getenv("LAB_EXT4");
 	char path[128];
-	struct link link;
+	struct netrig link;
 	int opt, ret = 0;
 
 	snprintf(path, sizeof(path), "%s/net-stream", dir ? dir : "/tmp");

@@ -32,7 +32,7 @@ static void packet(struct netcount *n, const char *fields)
 	uint64_t segs = number(fields, " gso_segs=", 10);
 	char name[IF_NAMESIZE + 8];
 
-	snprintf(name, sizeof(name), "dev=%s ", n->link->card);
+	snprintf(name, sizeof(name), "dev=%s ", n->link->dev[NET_CARD]);
 	if (!strstr(fields, name))
 		return;
 	n->packets++;
@@ -97,7 +97,7 @@ static void line(void *ctx, struct counts *c, const char *name, const char *fiel
 		unmap(n, fields, c->flush);
 }
 
-int netcount_open(struct netcount *n, const struct link *link)
+int netcount_open(struct netcount *n, const struct netrig *link)
 {
 	int ret = counters_cpu(SENDER_CPU);
 

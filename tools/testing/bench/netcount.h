@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-struct link;
+struct netrig;
 
 struct use {
 	uint64_t map, unmap, flush;
@@ -20,7 +20,7 @@ struct netcount {
 	uint64_t segments;		/* and what the card made of them */
 
 	/* inside */
-	const struct link *link;
+	const struct netrig *link;
 	uint64_t linear;		/* bytes of the packet's header that are not mapped yet */
 	uint64_t flushed;
 	uint64_t *headers;		/* DMA addresses of headers */
@@ -28,7 +28,7 @@ struct netcount {
 };
 
 /* After counters_open(); 0 or -errno, and says on stderr what failed. */
-int netcount_open(struct netcount *n, const struct link *link);
+int netcount_open(struct netcount *n, const struct netrig *link);
 void netcount_reset(struct netcount *n);
 
 #endif

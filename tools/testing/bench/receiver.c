@@ -83,7 +83,7 @@ static void *run(void *arg)
 	}
 }
 
-int receiver_start(struct receiver *r, const struct connection *c,
+int receiver_start(struct receiver *r, const struct net_pair *c,
 		   const unsigned char *pattern, size_t size)
 {
 	*r = (struct receiver){ .c = c, .pattern = pattern, .size = size };

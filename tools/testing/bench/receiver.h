@@ -17,7 +17,7 @@
 struct receiver {
 	pthread_t thread;
 	sem_t go, checked;
-	const struct connection *c;
+	const struct net_pair *c;
 	const unsigned char *pattern;	/* what has to come */
 	unsigned char *data;
 	size_t size;
@@ -29,7 +29,7 @@ struct receiver {
 };
 
 /* All return 0 or -errno, and say on stderr what failed. */
-int receiver_start(struct receiver *r, const struct connection *c,
+int receiver_start(struct receiver *r, const struct net_pair *c,
 		   const unsigned char *pattern, size_t size);
 void receiver_stop(struct receiver *r);
 
