@@ -309,6 +309,21 @@ static void stream_print(const struct stream *s, const struct netrig *link)
 	fflush(stdout);
 }
 
+/*
+ * A window that does not count: after it the card is polled by the CPU that its
+ * interrupts go to. Until then it may go on where it was brought up, and what is mapped
+ * there and unmapped here is taken for payload.
+ */
+static int warm_up(struct stream *s)
+{
+	int ret = window_do(s, 0);
+
+	netcount_reset(&s->net);
+	s->counts = (struct counts){ 0 };
+	s->verified = 0;
+	return ret;
+}
+
 static int run(enum kind kind, const struct netrig *link, const struct stream_options *o)
 {
 	struct stream s = { .kind = kind, .windows = o->mib, .file = -1, .buf.fd = -1 };
@@ -316,6 +331,8 @@ static int run(enum kind kind, const struct netrig *link, const struct stream_op
 
 	alarm(PATIENCE_S);
 	ret = stream_start(&s, link, o);
+	if (!ret)
+		ret = warm_up(&s);
 	for (unsigned int w = 0; w < s.windows && !ret; w++)
 		ret = window_do(&s, w);
 	if (ret)
