@@ -28,6 +28,16 @@ cards_config() { sed -n 's/#.*//; s/^.*|[[:space:]]*\([A-Z0-9_]*\)[[:space:]]*$/
 # as many as it has take: they have to take turns.
 turns() { printf '%d' $((($1 + $(nproc) - 1) / $(nproc))); }
 
+# trim VARIABLE...: their white space at the ends goes. No process is started.
+trim() {
+	local -n text
+
+	for text; do
+		text=${text#"${text%%[![:space:]]*}"}
+		text=${text%"${text##*[![:space:]]}"}
+	done
+}
+
 clock() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
 
 # Numbered patches in order; none yet is fine.

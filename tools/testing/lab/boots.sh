@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+# Sourced by run-tests, after lib.sh and tap.sh: boots, each a guest that runs the tests of one
+# group (kernel, IOMMU mode and topology), in a process of its own.
+#
+# Takes:
+#   groups[GROUP]            its tests, lines `name|seconds|allow|command` (run-tests)
+#   keys                     the groups in the order of their boots
+#   prefix logs shared       name of logs; directories: kernel logs, what is of this run only
+#   turns                    how much longer a guest takes that has to share processors
+#   SOAK SEED                of the environment, for the guest
+# Sets, in a boot's process, what tap.sh takes and vm_pid, the guest that runs; all but that
+# is local to boot(), which the functions below it share.
+# collect() adds a boot's results to those of the run, which have the same names.
+# shellcheck disable=SC2034,SC2154  # what it sets and takes is used and set there
+
+# What a boot's process leaves to be collected: lists of lines.
+lists='failures skips json emulator_faults took boots'
+
+# Faults of the emulator that are known. The tests that are left then get one more boot, and
+# the end of the report says so. Any other, or a second one, is a failure: a kernel that
+# programs a device wrongly can make an emulator fail, too.
+#
+# QEMU aborts, with these words, at an NVMe command of more than IOV_MAX scattered pieces,
+# where it lets a drive have them (newer ones have a smaller mdts).
+known_abort='niov <= IOV_MAX'
+# Commands are done but their interrupts do not arrive, of several drives at once, while
+# the drives are set up: the driver finds them a minute later. Only before the first test,
+# as nothing of what is tested has run then, and only if the log has no other trouble.
+known_stall='QID 0 timeout, completion polled'
+
+boots_at_once() {
+	local kib
+
+	kib=$(awk '$1 == "MemAvailable:" { print $2 }' /proc/meminfo)
+	[ "$(nproc)" -ge 2 ] && [ "$turns" -eq 1 ] && [ "${kib:-0}" -ge $((12 << 20)) ] &&
+		echo 2 || echo 1
+}
+
+# ---- one guest: the functions share what boot() and run_guest() declare -------------
+# take_tests GROUP: its tests that are left, here and as a list for the guest; seconds is
+# what all of them may take.
+take_tests() {
+	local name limit allow command
+
+	seconds=600
+	: >"$work/list"
+	while IFS='|' read -r name limit allow command; do
+		[ -n "$name" ] || continue
+		names+=("$name")
+		allows[$name]=$allow limits[$name]=$limit seconds=$((seconds + limit))
+		printf '%s|%s|%s\n' "$name" "$limit" "$command" >>"$work/list"
+	done <<<"${groups[$1]}"
+}
+
+# start_vm KERNEL IOMMU TOPOLOGY: its output comes from file descriptor vm_out.
+start_vm() {
+	# The guest's own limits come first; this one is for a guest that says nothing.
+	local limit=$((seconds > 7200 ? seconds : 7200))
+
+	# for a vm that fails before it has made it
+	: >"$logs/$logname.log"
+	coproc VM {
+		exec setsid "$LAB/vm" -L -k "$1" -i "$2" -t "$3" -T "$limit" -n "$logname" \
+			-e "LAB=$LAB" -e "TESTS=$BUILD/tests" \
+			${SOAK:+-e "SOAK=$SOAK"} ${SEED:+-e "SEED=$SEED"} \
+			-- "$LAB/guest-tests" "$work/list" 2>"$work/vm.err"
+	}
+	# shellcheck disable=SC2153  # coproc sets it
+	vm_pid=$VM_PID
+	exec {vm_out}<&"${VM[0]}"
+	: >"$logs/$logname.out"
+	: >"$work/out"
+}
+
+# take_line LINE: of the guest's output; what comes between the marks of guest-tests is the
+# test's. quiet is how long the guest may now be without a word.
+take_line() {
+	local line=$1 name rc ms
+
+	if [[ $line == '@lab begin '* ]]; then
+		current=${line#@lab begin }
+		begun=${begun:-$SECONDS}
+		: >"$work/out"
+		quiet=$((${limits[$current]:-60} + 60 * turns))
+	elif [[ $line =~ ^@lab\ end\ (.*)\ rc=([0-9]+)\ ms=([0-9]+)$ ]]; then
+		name=${BASH_REMATCH[1]} rc=${BASH_REMATCH[2]} ms=${BASH_REMATCH[3]}
+		publish judge_both "$name" "$rc" "$ms" "${allows[$name]:--}"
+		done_tests[$name]=1 current='' ended=$SECONDS
+		quiet=$((120 * turns))
+	else
+		printf '%s\n' "$line" >>"$work/out"
+	fi
+}
+
+# Until the output ends, or nothing of it comes for too long.
+take_output() {
+	local line status quiet=$((300 * turns))
+
+	while :; do
+		status=0
+		IFS= read -r -t "$quiet" line <&"$vm_out" || status=$?
+		[ "$status" -eq 0 ] || break
+		line=${line%$'\r'}
+		printf '%s\n' "$line" >>"$logs/$logname.out"
+		take_line "$line"
+	done
+	# Above 128 the time is over, else the output is.
+	if [ "$status" -gt 128 ]; then
+		say "# the guest has said nothing for $quiet s: ended"
+		kill -- "-$vm_pid" 2>/dev/null || :
+	fi
+}
+
+end_vm() {
+	vm_rc=0
+	wait "$vm_pid" || vm_rc=$?
+	vm_pid=
+	exec {vm_out}<&-
+}
+
+# Sets fault to what went wrong with the emulator, if that is known.
+find_fault() {
+	local log=$logs/$logname.log
+
+	fault=
+	if [ "$vm_rc" -eq 121 ] && [ -n "$current" ] && grep -qF "$known_abort" "$work/vm.err"; then
+		fault="QEMU crashed ($known_abort) during $current"
+	elif [ "$vm_rc" -ne 0 ] && [ -z "$begun" ] && grep -qF "$known_stall" "$log" &&
+		"$LAB/scan-log" "$log" "$known_stall" >"$work/trouble"; then
+		fault="QEMU lost drives' interrupts ($known_stall) before the first test"
+	fi
+}
+
+# after_fault GROUP: leaves in its list the tests that have not ended.
+after_fault() {
+	local name left=
+
+	say "# $fault; the tests that are left get another boot"
+	say_vm
+	cp "$logs/$logname.log" "$logs/$logname.first.log"
+	emulator_faults+=("$group: $fault; build/logs/$logname.first.log")
+	for name in "${names[@]}"; do
+		[ -n "${done_tests[$name]:-}" ] ||
+			left+=$(grep -m 1 -- "^$name|" <<<"${groups[$1]}")$'\n'
+	done
+	groups[$1]=$left
+}
+
+# run_guest GROUP again|'': the tests that are left of a group, and once more after a fault
+# of the emulator.
+run_guest() {
+	local kernel iommu topology seconds started=$SECONDS begun='' ended=$SECONDS
+	local current='' vm_rc vm_out fault names=() first
+	local -A allows=() limits=() done_tests=()
+
+	read -r kernel iommu topology <<<"$1"
+	take_tests "$1"
+	say "# boot $boot of ${#keys[@]}: kernel $kernel, IOMMU $iommu, topology $topology," \
+		"${#names[@]} tests; $(clock $SECONDS) so far"
+	start_vm "$kernel" "$iommu" "$topology"
+	take_output
+	end_vm
+	find_fault
+	if [ -n "$fault" ] && [ -z "$2" ]; then
+		after_fault "$1"
+		run_guest "$1" again
+		return
+	fi
+	first=$((${begun:-$SECONDS} - started))
+	boots+=("$first $((ended - ${begun:-$ended})) $((SECONDS - ended)) $group")
+	publish judge_end
+	say "# boot $boot took $((SECONDS - started)) s"
+}
+
+# ---- a process of its own ----------------------------------------------------------
+# boot NUMBER GROUP: leaves its results in files.
+boot() {
+	local boot=$1 work=$shared/$1 group=${2// //} logname=$prefix-${2// /-} list
+	local passed=0 failed=0 skipped=0
+	local failures=() skips=() json=() emulator_faults=() took=() boots=()
+
+	vm_pid= # not local: the trap comes after boot()
+	trap '[ -z "$vm_pid" ] || kill -- "-$vm_pid" 2>/dev/null || :' EXIT
+	trap 'exit 143' TERM
+	mkdir "$work"
+	run_guest "$2" ''
+	for list in $lists; do
+		declare -n lines=$list
+		[ ${#lines[@]} -eq 0 ] || printf '%s\n' "${lines[@]}" >"$work/$list"
+	done
+	echo "$passed $failed $skipped" >"$work/counts"
+}
+
+# run_boots AT_ONCE: all of them, that many at the same time.
+run_boots() {
+	local n running
+
+	for n in "${!keys[@]}"; do
+		while mapfile -t running < <(jobs -rp) && [ ${#running[@]} -ge "$1" ]; do
+			wait -n || :
+		done
+		boot $((n + 1)) "${keys[n]}" &
+	done
+	wait
+}
+
+# collect NUMBER GROUP: what boot() has left.
+collect() {
+	local list part p f s
+
+	if ! read -r p f s <"$shared/$1/counts"; then
+		failures+=("${2// //}: boot $1 has left no results")
+		p=0 f=1 s=0
+	fi 2>/dev/null
+	passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+	for list in $lists; do
+		[ -f "$shared/$1/$list" ] || continue
+		mapfile -t part <"$shared/$1/$list"
+		declare -n lines=$list
+		lines+=("${part[@]}")
+	done
+}
