@@ -200,25 +200,32 @@ FIXTURE_TEARDOWN(card_example)
 	netrig_down(&self->net);
 }
 
+/* To where @listener is: an address of IPv4 */
+static int relay_start(struct program *p, const char *program, const char *file,
+		       int listener)
+{
+	char host[INET_ADDRSTRLEN], port[16];
+	/* of one piece, which QEMU's cards need behind an IOMMU */
+	const char *const argv[] = {
+		program, "/dev/dma_heap/default_cma_region", file, host, port, NULL,
+	};
+	struct sockaddr_in sin;
+	socklen_t len = sizeof(sin);
+
+	if (getsockname(listener, (struct sockaddr *)&sin, &len) ||
+	    !inet_ntop(AF_INET, &sin.sin_addr, host, sizeof(host)))
+		return -errno;
+	snprintf(port, sizeof(port), "%u", ntohs(sin.sin_port));
+	return program_start(p, argv);
+}
+
 TEST_F(card_example, every_byte_arrives)
 {
 	struct piece whole = { .seed = SEED, .pos = 0, .len = LENGTH };
-	/* of one piece, which QEMU's cards need behind an IOMMU */
-	const char *argv[] = { self->program, "/dev/dma_heap/default_cma_region",
-			       self->file, NULL, NULL, NULL };
-	struct sockaddr_storage ss;
-	socklen_t len = sizeof(ss);
-	char host[64], port[16];
 	struct program p;
 	int fd;
 
-	ASSERT_EQ(0, getsockname(self->listener, (struct sockaddr *)&ss, &len));
-	snprintf(host, sizeof(host), "10.73.%u.2", self->net.net);
-	snprintf(port, sizeof(port), "%u",
-		 ntohs(((struct sockaddr_in *)&ss)->sin_port));
-	argv[3] = host;
-	argv[4] = port;
-	ASSERT_EQ(0, program_start(&p, argv));
+	ASSERT_EQ(0, relay_start(&p, self->program, self->file, self->listener));
 	fd = accept(self->listener, NULL, NULL);
 	ASSERT_GE(fd, 0);
 	ASSERT_EQ(0, net_timeouts(fd));

@@ -78,8 +78,10 @@ static int read_some(struct io_uring *ring, int fd, uint64_t pos)
 
 	/* the address is an offset in the dma-buf */
 	io_uring_prep_read_fixed(io_uring_get_sqe(ring), fd, (void *)0, SIZE, pos, 0);
-	ret = io_uring_submit_and_wait(ring, 1);
-	if (ret < 0 || (ret = io_uring_wait_cqe(ring, &cqe)) < 0)
+	ret = io_uring_submit(ring);
+	if (ret >= 0)
+		ret = io_uring_wait_cqe(ring, &cqe);
+	if (ret < 0)
 		errx(1, "io_uring: %s", strerror(-ret));
 	ret = cqe->res;
 	io_uring_cqe_seen(ring, cqe);
