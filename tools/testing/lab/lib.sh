@@ -20,9 +20,20 @@ lock() {
 	sed -n "s/^$1=//p" "$TOP/kernel.lock"
 }
 
-# The cards of cards.list, and the kernel options of their drivers.
-cards() { sed 's/#.*//; s/[[:space:]]*|.*//; /^$/d' "$LAB/cards.list"; }
-cards_config() { sed -n 's/#.*//; s/^.*|[[:space:]]*\([A-Z0-9_]*\)[[:space:]]*$/CONFIG_\1=y/p' "$LAB/cards.list"; }
+# table LIST: the lines of cards.list or drives.list, for IFS='| ' read.
+table() { sed '/^#/d; /^[[:space:]]*$/d' "$LAB/$1"; }
+
+cards() { table cards.list | sed 's/[[:space:]]*|.*//'; }
+
+# The kernel options of their drivers.
+devices_config() {
+	local option
+
+	{
+		while IFS='| ' read -r _ option _; do say "$option"; done < <(table cards.list)
+		while IFS='| ' read -r _ _ _ option _; do say "$option"; done < <(table drives.list)
+	} | LC_ALL=C sort -u | sed 's/.*/CONFIG_&=y/'
+}
 
 # turns N: how long N processors of a guest take this machine at most, in units of what
 # as many as it has take: they have to take turns.
