@@ -24,9 +24,9 @@
  * LAB_KERNEL			plain, debug or stock
  * LAB_MAX_COMMAND		bytes, of LAB_NVME_MAIN: what the lab gave it (tests ask it,
  *				by lab_max_command())
- * LAB_NET_E1000E		network interface that tests may set up as they like;
- *				also LAB_NET_VMXNET3 and LAB_NET_IGB
- * LAB_NET_E1000E_PEER		the one at the other end of its cable, and so on
+ * LAB_NET_<CARD>		network interface that tests may set up as they like:
+ *				E1000E, VMXNET3, IGB
+ * LAB_NET_<CARD>_PEER		the one at the other end of its cable
  */
 const char *lab_env(const char *name);		/* NULL when unset or empty */
 bool lab_is(const char *name, const char *value);
