@@ -419,7 +419,7 @@ static void dma_iobuf_att_free_work(struct dma_iobuf_work *work)
  * have nothing to do with it, or can be killed.
  */
 void dma_iobuf_att_put(struct dma_iobuf *buf, struct dma_iobuf_att *att,
-			      bool wait)
+		       bool wait)
 {
 	if (!refcount_dec_and_test(&att->ref))
 		return;
@@ -542,7 +542,7 @@ static int dma_iobuf_att_attach(struct dma_iobuf_att *att,
 
 /* attach and map, as far as that is not done */
 int dma_iobuf_att_prepare(struct dma_iobuf_att *att,
-				 struct dma_iobuf_reason *why)
+			  struct dma_iobuf_reason *why)
 {
 	int ret = mutex_lock_killable(&att->wait_lock);
 
@@ -560,7 +560,7 @@ int dma_iobuf_att_prepare(struct dma_iobuf_att *att,
 }
 
 void dma_iobuf_att_info(struct dma_iobuf_att *att,
-			       struct dma_iobuf_info *info)
+			struct dma_iobuf_info *info)
 {
 	struct dma_iobuf_map *map;
 	int cpu;
@@ -703,7 +703,7 @@ static struct dma_iobuf_att *dma_iobuf_att_lookup(struct dma_iobuf_dev *idev,
  * dma_iobuf_att_ready(); nothing is waited for here.
  */
 struct dma_iobuf_att *dma_iobuf_att_get(struct dma_iobuf_dev *idev,
-					       const struct dma_iobuf *buf)
+					const struct dma_iobuf *buf)
 {
 	/* do not queue up behind the end of the device */
 	if (READ_ONCE(idev->dead))
@@ -713,8 +713,8 @@ struct dma_iobuf_att *dma_iobuf_att_get(struct dma_iobuf_dev *idev,
 
 /* attached and mapped, as @buf wants it */
 int dma_iobuf_att_ready(struct dma_iobuf_att *att,
-			       const struct dma_iobuf *buf,
-			       struct dma_iobuf_reason *why)
+			const struct dma_iobuf *buf,
+			struct dma_iobuf_reason *why)
 {
 	struct dma_iobuf_info info;
 	int ret;

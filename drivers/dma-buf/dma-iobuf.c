@@ -12,10 +12,8 @@
  * completion path takes none at all.
  */
 #include <linux/dma-iobuf.h>
-#include <linux/dma-mapping.h>
 #include <linux/dma-resv.h>
 #include <linux/fs.h>
-#include <linux/sched/signal.h>
 #include <linux/slab.h>
 
 #include "dma-iobuf-internal.h"
