@@ -86,10 +86,12 @@ int dmabuf_mem_open(struct dmabuf_mem *mem, const char *spec, size_t size)
 
 void dmabuf_mem_close(struct dmabuf_mem *mem)
 {
-	if (mem->ptr)
-		munmap((char *)mem->ptr - mem->off, mem->off + mem->size);
-	if (mem->fd >= 0)
+	/* else it is none that was opened: its fd may be anybody's */
+	if (mem->ops) {
+		if (mem->ptr)
+			munmap((char *)mem->ptr - mem->off, mem->off + mem->size);
 		close(mem->fd);
+	}
 	memset(mem, 0, sizeof(*mem));
 	mem->fd = -1;
 }

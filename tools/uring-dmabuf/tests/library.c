@@ -397,6 +397,16 @@ TEST(memory_of_others)
 	dmabuf_mem_close(&same);
 }
 
+TEST(memory_that_was_never_opened)
+{
+	struct dmabuf_mem mem = { 0 };
+
+	ASSERT_LE(0, fcntl(0, F_GETFD));
+	dmabuf_mem_close(&mem);
+	EXPECT_LE(0, fcntl(0, F_GETFD));
+	EXPECT_EQ(-1, mem.fd);
+}
+
 TEST(memory_without_a_view)
 {
 	struct mem bar;
