@@ -7,80 +7,11 @@
 #include <linux/dma-buf-bar.h>
 
 #include "common.h"
+#include "flavour.h"
 #include "netio.h"
 
-#define SIZE		(1 * MiB)
-#define CHUNK		(64 * KiB)
-
-/* What a peer device is reached by */
-enum route {
-	ROUTE_P2P,		/* bus address below a switch, else the host */
-	ROUTE_MAPPED,		/* the IOMMU if there is one, else the same */
-	ROUTE_SYSTEM,		/* the memory comes */
-};
-
-/* @drive, @require, @socket: 0 or the errno of the registration */
-struct flavour {
-	const char *name;
-	__u32 flags, chunk;
-	enum route route;
-	int drive, require, socket;
-};
-
-static const struct flavour flavours[] = {
-	{ .name = "amdgpu, xe" },
-	{ .name = "pinned by somebody else", .flags = DMA_BUF_BAR_HELD },
-	{ .name = "amdgpu, xe, out of reach",
-	  .flags = DMA_BUF_BAR_UNREACHABLE,
-	  .route = ROUTE_SYSTEM, .require = -EREMOTEIO },
-	{ .name = "amdgpu, xe, out of reach, pinned by somebody else",
-	  .flags = DMA_BUF_BAR_UNREACHABLE | DMA_BUF_BAR_HELD,
-	  .drive = -EREMOTEIO, .require = -EREMOTEIO, .socket = -EINVAL },
-	{ .name = "NVIDIA", .flags = DMA_BUF_BAR_NVIDIA, .route = ROUTE_MAPPED },
-	{ .name = "NVIDIA, pieces",
-	  .flags = DMA_BUF_BAR_NVIDIA | DMA_BUF_BAR_FRAGMENTED, .chunk = CHUNK,
-	  .route = ROUTE_MAPPED },
-	{ .name = "NVIDIA, not mapped",
-	  .flags = DMA_BUF_BAR_NVIDIA | DMA_BUF_BAR_UNTRANSLATED },
-	{ .name = "NVIDIA, not mapped, pieces",
-	  .flags = DMA_BUF_BAR_NVIDIA | DMA_BUF_BAR_UNTRANSLATED |
-		   DMA_BUF_BAR_FRAGMENTED, .chunk = CHUNK },
-	{ .name = "NVIDIA, half of it mapped",
-	  .flags = DMA_BUF_BAR_NVIDIA | DMA_BUF_BAR_UNTRANSLATED |
-		   DMA_BUF_BAR_ALTERNATE | DMA_BUF_BAR_FRAGMENTED,
-	  .chunk = CHUNK, .route = ROUTE_MAPPED },
-	{ .name = "NVIDIA, out of reach",
-	  .flags = DMA_BUF_BAR_NVIDIA | DMA_BUF_BAR_UNREACHABLE,
-	  .drive = -EOPNOTSUPP, .require = -EOPNOTSUPP, .socket = -EOPNOTSUPP },
-	{ .name = "habanalabs", .flags = DMA_BUF_BAR_HABANALABS,
-	  .route = ROUTE_MAPPED },
-	{ .name = "habanalabs, out of reach",
-	  .flags = DMA_BUF_BAR_HABANALABS | DMA_BUF_BAR_UNREACHABLE,
-	  .drive = -EPERM, .require = -EREMOTEIO, .socket = -EPERM },
-	{ .name = "vfio-pci", .flags = DMA_BUF_BAR_VFIO, .socket = -EOPNOTSUPP },
-	{ .name = "vfio-pci, out of reach",
-	  .flags = DMA_BUF_BAR_VFIO | DMA_BUF_BAR_UNREACHABLE,
-	  .drive = -EINVAL, .require = -EINVAL, .socket = -EOPNOTSUPP },
-	{ .name = "tenstorrent", .flags = DMA_BUF_BAR_TENSTORRENT,
-	  .socket = -EOPNOTSUPP },
-	{ .name = "cannot pin", .flags = DMA_BUF_BAR_NO_PIN,
-	  .socket = -EOPNOTSUPP },
-};
-
-static int flavour_create(struct mem *m, const struct flavour *f)
-{
-	return mem_create_bar(m, SIZE, f->flags, f->chunk);
-}
-
-/* The state that is true, for a device that is below @is_switch with the memory */
-static __u32 flavour_state(const struct flavour *f, bool is_switch)
-{
-	if (f->route == ROUTE_SYSTEM)
-		return IO_REGBUF_MAP_SYSTEM;
-	if (f->route == ROUTE_MAPPED && !lab_is("LAB_IOMMU", "off"))
-		return IO_REGBUF_MAP_P2P_HOST;
-	return is_switch ? IO_REGBUF_MAP_P2P_BUS : IO_REGBUF_MAP_P2P_HOST;
-}
+#define SIZE		FLAVOUR_SIZE
+#define CHUNK		FLAVOUR_CHUNK
 
 /* behind an assertion: what to say when it fails */
 #define NAMED(f) TH_LOG("%s", (f)->name)
@@ -157,7 +88,7 @@ TEST_F(drive, every_byte_arrives)
 {
 	struct rig *rig = &self->rig;
 
-	for (unsigned int i = 0; i < ARRAY_SIZE(flavours); i++) {
+	for (unsigned int i = 0; i < nr_flavours; i++) {
 		const struct flavour *f = &flavours[i];
 
 		ASSERT_EQ(0, flavour_create(&rig->mem, f)) NAMED(f);
@@ -171,7 +102,7 @@ TEST_F(drive, require_p2p)
 {
 	struct rig *rig = &self->rig;
 
-	for (unsigned int i = 0; i < ARRAY_SIZE(flavours); i++) {
+	for (unsigned int i = 0; i < nr_flavours; i++) {
 		const struct flavour *f = &flavours[i];
 
 		ASSERT_EQ(0, flavour_create(&rig->mem, f)) NAMED(f);
@@ -280,7 +211,7 @@ TEST_F(sock, every_byte_arrives)
 {
 	struct netrig *n = &self->net;
 
-	for (unsigned int i = 0; i < ARRAY_SIZE(flavours); i++) {
+	for (unsigned int i = 0; i < nr_flavours; i++) {
 		const struct flavour *f = &flavours[i];
 
 		ASSERT_EQ(0, flavour_create(&n->mem, f)) NAMED(f);
@@ -296,7 +227,7 @@ TEST_F(sock, require_p2p)
 {
 	struct netrig *n = &self->net;
 
-	for (unsigned int i = 0; i < ARRAY_SIZE(flavours); i++) {
+	for (unsigned int i = 0; i < nr_flavours; i++) {
 		const struct flavour *f = &flavours[i];
 		int err = f->require == -EREMOTEIO ? -EREMOTEIO : f->socket;
 

@@ -292,34 +292,10 @@ TEST_F(err, target_without_a_hook)
 	EXPECT_EQ(1, bufinfo_attachments(self->rig.mem.fd));
 }
 
-/* A loop device on a tmpfs file: stacked, no device that does DMA */
-static int loop_up(char *path, size_t len)
-{
-	struct loop_config cfg = { .block_size = 512 };
-	int ctl = open("/dev/loop-control", O_RDWR);
-	int nr, fd;
-
-	if (ctl < 0)
-		return -errno;
-	nr = ioctl(ctl, LOOP_CTL_GET_FREE);
-	close(ctl);
-	if (nr < 0)
-		return -errno;
-	snprintf(path, len, "/dev/loop%d", nr);
-	cfg.fd = open("/tmp", O_TMPFILE | O_RDWR, 0600);
-	if ((int)cfg.fd < 0 || ftruncate(cfg.fd, 1 * MiB))
-		return -errno;
-	fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
-	if (fd < 0 || ioctl(fd, LOOP_CONFIGURE, &cfg))
-		return -errno;
-	close(cfg.fd);
-	return fd;
-}
-
 TEST_F(err, target_loop_device)
 {
 	char path[32];
-	int fd = loop_up(path, sizeof(path));
+	int fd = lab_loop(path, sizeof(path));
 
 	if (fd == -ENOENT)
 		SKIP(return, "no loop driver");

@@ -10,10 +10,9 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <linux/fs.h>
-#include <linux/fscrypt.h>
-#include <linux/fsverity.h>
 
 #include "common.h"
+#include "fileattr.h"
 
 #define SIZE	(64 * KiB)
 #define LEN	4096
@@ -106,64 +105,18 @@ static void refused(struct __test_metadata *_metadata, struct rig *rig,
 	close(fd);
 }
 
-static int encrypt_dir(const char *dir)
-{
-	struct {
-		struct fscrypt_add_key_arg arg;
-		char raw[64];
-	} key = {
-		.arg.key_spec.type = FSCRYPT_KEY_SPEC_TYPE_IDENTIFIER,
-		.arg.raw_size = sizeof(key.raw),
-	};
-	struct fscrypt_policy_v2 policy = {
-		.version = FSCRYPT_POLICY_V2,
-		.contents_encryption_mode = FSCRYPT_MODE_AES_256_XTS,
-		.filenames_encryption_mode = FSCRYPT_MODE_AES_256_CTS,
-	};
-	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int ret = 0;
-
-	pattern_fill(key.raw, 0, sizeof(key.raw), SEED + 1);
-	if (fd < 0 || ioctl(fd, FS_IOC_ADD_ENCRYPTION_KEY, &key))
-		ret = -errno;
-	memcpy(policy.master_key_identifier, key.arg.key_spec.u.identifier,
-	       sizeof(policy.master_key_identifier));
-	if (!ret && ioctl(fd, FS_IOC_SET_ENCRYPTION_POLICY, &policy))
-		ret = -errno;
-	if (fd >= 0)
-		close(fd);
-	return ret;
-}
-
 TEST_F(files, encrypted)
 {
-	ASSERT_EQ(0, encrypt_dir(self->dir));
+	ASSERT_EQ(0, file_encrypt_dir(self->dir));
 	ASSERT_EQ(0, file_make(self->path));
 	refused(_metadata, &self->rig, self->path, O_RDWR, -EOPNOTSUPP, -EOPNOTSUPP);
-}
-
-static int verity_enable(const char *path)
-{
-	struct fsverity_enable_arg arg = {
-		.version = 1,
-		.hash_algorithm = FS_VERITY_HASH_ALG_SHA256,
-		.block_size = 4096,
-	};
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	int ret = 0;
-
-	if (fd < 0 || ioctl(fd, FS_IOC_ENABLE_VERITY, &arg))
-		ret = -errno;
-	if (fd >= 0)
-		close(fd);
-	return ret;
 }
 
 /* Nobody can write to it */
 TEST_F(files, verity)
 {
 	ASSERT_EQ(0, file_make(self->path));
-	ASSERT_EQ(0, verity_enable(self->path));
+	ASSERT_EQ(0, file_enable_verity(self->path));
 	/* ext4 reads it by the page cache */
 	refused(_metadata, &self->rig, self->path, O_RDONLY, -EFAULT, 0);
 }

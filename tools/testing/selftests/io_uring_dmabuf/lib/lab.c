@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include <linux/loop.h>
 #include <linux/nvme_ioctl.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -98,6 +99,29 @@ int lab_small_commands(const char *env, bool on)
 		 strrchr(lab_env(env), '/') + 1);
 	/* 0: the user sets no limit */
 	return file_write(limit, on ? "2048" : "0");
+}
+
+int lab_loop(char *path, size_t len)
+{
+	struct loop_config cfg = { .block_size = 512 };
+	int ctl = open("/dev/loop-control", O_RDWR);
+	int nr, fd;
+
+	if (ctl < 0)
+		return -errno;
+	nr = ioctl(ctl, LOOP_CTL_GET_FREE);
+	close(ctl);
+	if (nr < 0)
+		return -errno;
+	snprintf(path, len, "/dev/loop%d", nr);
+	cfg.fd = open("/tmp", O_TMPFILE | O_RDWR, 0600);
+	if ((int)cfg.fd < 0 || ftruncate(cfg.fd, 1 << 20))
+		return -errno;
+	fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	if (fd < 0 || ioctl(fd, LOOP_CONFIGURE, &cfg))
+		return -errno;
+	close(cfg.fd);
+	return fd;
 }
 
 double lab_now(void)

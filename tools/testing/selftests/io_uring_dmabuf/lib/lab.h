@@ -50,6 +50,12 @@ int lab_max_command(int disk);
  */
 int lab_small_commands(const char *env, bool on);
 
+/*
+ * A loop device on a tmpfs file: stacked, no device that does DMA. Its fd, until
+ * LOOP_CLR_FD; -ENOENT: no such driver
+ */
+int lab_loop(char *path, size_t len);
+
 double lab_now(void);				/* seconds, monotonic */
 void lab_sleep_ms(unsigned int ms);
 
