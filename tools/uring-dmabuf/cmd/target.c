@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/* What a name on the command line is: a drive, a file, a card, a connection */
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <netdb.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <linux/fs.h>
+
+#include "check.h"
+
+static int too_small(const struct target *t, struct verdict *v)
+{
+	return fail(v, "target", -EINVAL, "too-small",
+		    "%s has less than 8192 bytes: name a larger one", t->name);
+}
+
+/*
+ * In the middle, where a partition table or a superblock is least likely: if the machine
+ * loses its power during --write, that is what is lost. What is written is not what is read.
+ */
+static int choose_parts(const struct check_options *o, struct target *t, uint64_t size,
+			struct verdict *v)
+{
+	uint64_t half = size / 2 - size / 2 % 4096;
+
+	if (!half)
+		return too_small(t, v);
+	t->len = o->size < half ? o->size : half;
+	t->off = half - t->len;
+	t->write_off = half;
+	return 0;
+}
+
+static int held(const struct target *t, struct verdict *v)
+{
+	return fail(v, "target", -EBUSY, "held",
+		    "%s is in use, and was not written to: see lsblk %s, or leave out --write",
+		    t->name, t->name);
+}
+
+static int open_path(struct target *t, int flags, struct verdict *v)
+{
+	t->fd = open(t->name, flags | O_DIRECT | O_CLOEXEC, 0600);
+	if (t->fd >= 0)
+		return 0;
+	if (errno == EINVAL)
+		return fail(v, "target", -EINVAL, "not-direct",
+			    "%s: its file system has no O_DIRECT: use ext4 or XFS on a drive",
+			    t->name);
+	/* what is mounted may be open to be read only */
+	if (errno == EBUSY)
+		return held(t, v);
+	return fail(v, "target", -errno, "cannot-open", "%s: %s", t->name, strerror(errno));
+}
+
+static int open_block(const struct check_options *o, struct target *t, struct verdict *v)
+{
+	uint64_t size;
+	int ret = open_path(t, o->write ? O_RDWR : O_RDONLY, v);
+
+	if (ret)
+		return ret;
+	if (ioctl(t->fd, BLKGETSIZE64, &size))
+		return fail(v, "target", -errno, "cannot-open", "%s: its size: %s", t->name,
+			    strerror(errno));
+	return choose_parts(o, t, size, v);
+}
+
+static int open_file(const struct check_options *o, struct target *t, uint64_t size,
+		     struct verdict *v)
+{
+	int ret = open_path(t, o->write ? O_RDWR : O_RDONLY, v);
+
+	return ret ?: choose_parts(o, t, size, v);
+}
+
+/* Bytes, as what was never written has no place on the drive that could be read */
+static int fill(struct target *t)
+{
+	size_t size = 2 * t->len;
+	void *data = aligned_alloc(4096, size);
+	ssize_t n;
+
+	if (!data)
+		return -ENOMEM;
+	memset(data, 0x5a, size);
+	n = pwrite(t->fd, data, size, 0);
+	free(data);
+	if (n < 0 || fsync(t->fd))
+		return -errno;
+	return (size_t)n == size ? 0 : -ENOSPC;
+}
+
+static int open_directory(const struct check_options *o, struct target *t, struct verdict *v)
+{
+	int ret = open_path(t, O_TMPFILE | O_RDWR, v);
+
+	if (ret)
+		return ret;
+	t->len = o->size;
+	t->write_off = t->len;
+	ret = fill(t);
+	if (ret == -ENOSPC)
+		return fail(v, "target", ret, "no-space",
+			    "%s has no room for %zu bytes: make some, or give a smaller --size",
+			    t->name, 2 * t->len);
+	if (ret)
+		return fail(v, "target", ret, "cannot-write", "%s: a file of %zu bytes: %s",
+			    t->name, 2 * t->len, strerror(-ret));
+	return 0;
+}
+
+static int open_card(struct target *t, struct verdict *v)
+{
+	const char *device = t->name + strlen("net:");
+
+	t->kind = TARGET_CARD;
+	if (!if_nametoindex(device))
+		return fail(v, "target", -ENODEV, "cannot-open", "%s: no such network device: see ip link",
+			    t->name);
+	t->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (t->fd < 0)
+		return fail(v, "target", -errno, "cannot-open", "a socket: %s", strerror(errno));
+	if (setsockopt(t->fd, SOL_SOCKET, SO_BINDTODEVICE, device, (socklen_t)strlen(device)))
+		return fail(v, "target", -errno, "cannot-open", "%s: bind a socket to it: %s",
+			    t->name, strerror(errno));
+	return 0;
+}
+
+/* What a ring that ends has to do may interrupt it; it goes on all the same */
+static int connected(int fd, unsigned int timeout)
+{
+	struct pollfd p = { .fd = fd, .events = POLLOUT };
+	socklen_t len = sizeof(int);
+	int err, n;
+
+	do {
+		n = poll(&p, 1, (int)timeout * 1000);
+	} while (n < 0 && errno == EINTR);
+	if (n <= 0)
+		return n ? -errno : -ETIMEDOUT;
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) ? -errno : -err;
+}
+
+static int connect_one(struct target *t, const struct addrinfo *a, unsigned int timeout)
+{
+	struct timeval limit = { .tv_sec = timeout };
+
+	t->fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, a->ai_protocol);
+	if (t->fd < 0)
+		return -errno;
+	setsockopt(t->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	setsockopt(t->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	if (!connect(t->fd, a->ai_addr, a->ai_addrlen))
+		return 0;
+	return errno == EINTR ? connected(t->fd, timeout) :
+	       errno == EINPROGRESS ? -ETIMEDOUT : -errno;
+}
+
+/* tcp:HOST:PORT; a host with colons may be in brackets */
+static int parse_address(const char *name, char *host, size_t size, const char **port)
+{
+	const char *colon = strrchr(name, ':');
+	size_t len = colon ? (size_t)(colon - name) : 0;
+
+	if (len && *name == '[' && name[len - 1] == ']') {
+		name++;
+		len -= 2;
+	}
+	if (!len || len >= size || !colon[1])
+		return -EINVAL;
+	memcpy(host, name, len);
+	host[len] = '\0';
+	*port = colon + 1;
+	return 0;
+}
+
+static int open_tcp(const struct check_options *o, struct target *t, struct verdict *v)
+{
+	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
+	struct addrinfo *list;
+	const char *port;
+	char host[256];
+	int ret;
+
+	t->kind = TARGET_TCP;
+	t->len = o->size;
+	if (parse_address(t->name + strlen("tcp:"), host, sizeof(host), &port))
+		return fail(v, "target", -EINVAL, "cannot-open", "%s: not tcp:HOST:PORT", t->name);
+	ret = getaddrinfo(host, port, &hints, &list);
+	if (ret)
+		return fail(v, "target", -ENOENT, "cannot-open", "%s: %s", t->name,
+			    gai_strerror(ret));
+	ret = connect_one(t, list, o->timeout);
+	freeaddrinfo(list);
+	if (ret)
+		return fail(v, "target", ret, "cannot-connect",
+			    "%s: %s; start an echo server there: socat TCP-LISTEN:%s,fork EXEC:cat",
+			    t->name, strerror(-ret), port);
+	return 0;
+}
+
+static int open_existing(const struct check_options *o, struct target *t, struct verdict *v)
+{
+	struct stat st;
+
+	if (stat(t->name, &st))
+		return fail(v, "target", -errno, "cannot-open", "%s: %s", t->name,
+			    strerror(errno));
+	if (S_ISBLK(st.st_mode)) {
+		t->kind = TARGET_BLOCK;
+		return open_block(o, t, v);
+	}
+	if (S_ISDIR(st.st_mode)) {
+		t->kind = TARGET_DIRECTORY;
+		return open_directory(o, t, v);
+	}
+	if (S_ISREG(st.st_mode)) {
+		t->kind = TARGET_FILE;
+		return open_file(o, t, (uint64_t)st.st_size, v);
+	}
+	return fail(v, "target", -EINVAL, "cannot-open",
+		    "%s: no block device, file or directory, and not net:DEVICE or tcp:HOST:PORT",
+		    t->name);
+}
+
+int target_open(const struct check_options *o, struct target *t, struct verdict *v)
+{
+	t->fd = -1;
+	if (!strncmp(t->name, "net:", 4))
+		return open_card(t, v);
+	if (!strncmp(t->name, "tcp:", 4))
+		return open_tcp(o, t, v);
+	return open_existing(o, t, v);
+}
+
+void target_close(struct target *t)
+{
+	if (t->fd >= 0)
+		close(t->fd);
+}
+
+/* An exclusive open is the one question that nobody can be forgotten in */
+static int nobody_has_it(const struct target *t, struct verdict *v)
+{
+	int fd = open(t->name, O_RDONLY | O_EXCL | O_CLOEXEC);
+
+	if (fd < 0)
+		return held(t, v);
+	close(fd);
+	return 0;
+}
+
+int target_may_write(const struct check_options *o, const struct target *t,
+		     struct verdict *v, bool *may)
+{
+	*may = t->kind == TARGET_DIRECTORY ||
+	       (o->write && (t->kind == TARGET_BLOCK || t->kind == TARGET_FILE));
+	return *may && t->kind == TARGET_BLOCK ? nobody_has_it(t, v) : 0;
+}

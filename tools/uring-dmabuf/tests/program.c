@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0
+/* A program as its users run it */
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "program.h"
+
+const char *program_sibling(const char *name)
+{
+	static char path[PATH_MAX + 64];
+	char self[PATH_MAX] = "";
+
+	if (readlink("/proc/self/exe", self, sizeof(self) - 1) < 0)
+		return NULL;
+	snprintf(path, sizeof(path), "%s/%s", dirname(self), name);
+	return path;
+}
+
+void program_free(struct program *p)
+{
+	free(p->out);
+	free(p->err);
+	json_decref(p->json);
+	p->out = p->err = NULL;
+	p->json = NULL;
+}
+
+static void become(struct program *p, int out, int err)
+{
+	/* build/uring-dmabuf/uring-dmabuf, of build/tests/uring-dmabuf/<this program> */
+	char *path = strdup(program_sibling("../../uring-dmabuf/uring-dmabuf"));
+	char *argv[PROGRAM_MAX_ARGS + 1] = { (char *)"uring-dmabuf" };
+
+	for (int i = 0; i < PROGRAM_MAX_ARGS - 1 && p->argv[i]; i++)
+		argv[i + 1] = (char *)p->argv[i];
+	if (dup2(out, STDOUT_FILENO) < 0 || dup2(err, STDERR_FILENO) < 0)
+		_exit(126);
+	/* dup2() of a number to itself leaves FD_CLOEXEC */
+	if (p->fd == PROGRAM_FD ? fcntl(p->fd, F_SETFD, 0) :
+	    p->fd >= 0 && dup2(p->fd, PROGRAM_FD) < 0)
+		_exit(126);
+	if (p->before && p->before())
+		_exit(125);
+	execv(path, argv);
+	_exit(127);
+}
+
+/* What is in a file that was written from the start, as a string */
+static char *content(int fd)
+{
+	struct stat st;
+	char *text;
+
+	if (fstat(fd, &st))
+		return NULL;
+	text = calloc(1, (size_t)st.st_size + 1);
+	if (text && pread(fd, text, (size_t)st.st_size, 0) != st.st_size) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+static int exit_code(pid_t pid)
+{
+	int status;
+
+	while (waitpid(pid, &status, 0) != pid)
+		if (errno != EINTR)
+			return -errno;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+int program_run(struct program *p)
+{
+	int out = memfd_create("stdout", MFD_CLOEXEC), err = memfd_create("stderr", MFD_CLOEXEC);
+	pid_t pid;
+
+	program_free(p);
+	fflush(NULL);
+	pid = fork();
+	if (!pid)
+		become(p, out, err);
+	p->code = pid < 0 ? -errno : exit_code(pid);
+	p->out = content(out);
+	p->err = content(err);
+	close(out);
+	close(err);
+	p->json = p->out ? json_loads(p->out, 0, NULL) : NULL;
+	return p->code;
+}

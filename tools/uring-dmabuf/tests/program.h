@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* A program as its users run it, and what it said */
+#ifndef URING_DMABUF_TEST_PROGRAM_H
+#define URING_DMABUF_TEST_PROGRAM_H
+
+#include <stddef.h>
+#include <jansson.h>
+
+#define PROGRAM_MAX_ARGS	24
+
+/* The number by which a program inherits a dma-buf: fd:9 */
+#define PROGRAM_FD	9
+
+struct program {
+	const char *argv[PROGRAM_MAX_ARGS];
+	int fd;				/* is PROGRAM_FD there, if not -1 */
+	int (*before)(void);		/* in the new process; not 0: it ends */
+	int code;			/* exit code, or -errno; 128 and more: a signal */
+	char *out, *err;		/* what it wrote, as strings */
+	json_t *json;			/* the same, if it is that */
+};
+
+/*
+ * Runs `uring-dmabuf`, of this repository, with the arguments of @argv (from 0 on) and
+ * waits: its exit code, or -errno. With --json among them @json is there. What was
+ * there of an earlier run is freed.
+ */
+int program_run(struct program *p);
+/* The path of what is where the running program is; until the next call */
+const char *program_sibling(const char *name);
+void program_free(struct program *p);
+
+#define PROGRAM(p, ...) do {						\
+	const char *const args_[] = { __VA_ARGS__, NULL };		\
+									\
+	memset((p)->argv, 0, sizeof((p)->argv));			\
+	memcpy((p)->argv, args_, sizeof(args_));			\
+} while (0)
+
+#endif
