@@ -148,6 +148,21 @@ int io_uring_dmabuf_map_info(struct io_uring *ring, unsigned int slot,
 const char *io_uring_dmabuf_state_name(unsigned int state);
 const char *io_uring_dmabuf_stage_name(unsigned int stage);
 
+/* A buffer of any process, for one of its devices */
+struct io_uring_dmabuf_stat {
+	int32_t pid;
+	int32_t ring_fd;		/* of that process */
+	struct io_uring_dmabuf_map map;	/* nr_targets 0: sends from it are copied only */
+};
+
+/*
+ * Calls @each for all of process @pid (0: this one), until it does not return 0, which
+ * then is returned. -ESRCH: no such process; -EACCES: it is another user's; -EAGAIN: a
+ * ring was busy for half a second
+ */
+int io_uring_dmabuf_stat(int pid, int (*each)(const struct io_uring_dmabuf_stat *stat, void *arg),
+			 void *arg);
+
 /* ---- registration; @why may be NULL ---- */
 
 /* The whole dma-buf for one target. The ring has a table of buffers. */

@@ -98,3 +98,22 @@ int program_run(struct program *p)
 	p->json = p->out ? json_loads(p->out, 0, NULL) : NULL;
 	return p->code;
 }
+
+int program_validate(const struct program *p, const char *dir, const char *name)
+{
+	char path[64], command[512];
+	FILE *f;
+	int ret;
+
+	snprintf(path, sizeof(path), "/tmp/%s", name);
+	f = fopen(path, "we");
+	if (!f)
+		return -errno;
+	fputs(p->out, f);
+	fclose(f);
+	snprintf(command, sizeof(command), "python3 -W ignore -m jsonschema -i %s %s/%s", path, dir,
+		 name);
+	ret = system(command);
+	unlink(path);
+	return ret;
+}

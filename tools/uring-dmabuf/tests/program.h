@@ -26,6 +26,8 @@ struct program {
  * there of an earlier run is freed.
  */
 int program_run(struct program *p);
+/* Holds what it wrote against the schema @dir/@name, by python3-jsonschema: 0 if it is right */
+int program_validate(const struct program *p, const char *dir, const char *name);
 /* The path of what is where the running program is; until the next call */
 const char *program_sibling(const char *name);
 void program_free(struct program *p);
