@@ -10,6 +10,7 @@
 
 static const struct command commands[] = {
 	{ "check", "which memory goes to which drive or card, and why not", check_main },
+	{ "cp", "copy between drives, files and dma-bufs, by way of device memory", cp_main },
 	{ "stat", "what the buffers of running programs do", stat_main },
 };
 

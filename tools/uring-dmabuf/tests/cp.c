@@ -1,0 +1,485 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * uring-dmabuf cp: every byte arrives, by the CPU none; and whatever happens, a name stands
+ * for all of a file.
+ */
+#include <dirent.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "common.h"
+#include "program.h"
+
+#define SEED	9500
+#define LONG	(60 * MiB)		/* several times what is kept at once */
+#define ODD	(9 * MiB + 3584 + 7)
+
+FIXTURE(cp) {
+	struct program p;
+	struct mem mem;
+	char dir[2][64];		/* on ext4, on XFS */
+	char a[80], b[80];		/* a file in each */
+};
+
+FIXTURE_SETUP(cp)
+{
+	static const char *const env[] = { "LAB_EXT4", "LAB_XFS" };
+
+	self->p.fd = self->mem.fd = -1;
+	for (int i = 0; i < 2; i++) {
+		snprintf(self->dir[i], sizeof(self->dir[i]), "%s/cp", NEED_ENV(env[i]));
+		ASSERT_EQ(0, mkdir(self->dir[i], 0700));
+	}
+	snprintf(self->a, sizeof(self->a), "%s/a", self->dir[0]);
+	snprintf(self->b, sizeof(self->b), "%s/b", self->dir[1]);
+}
+
+/* How many names there are; and they are gone */
+static int empty(const char *path)
+{
+	DIR *dir = opendir(path);
+	struct dirent *d;
+	int nr = 0;
+
+	while (dir && (d = readdir(dir)))
+		if (d->d_name[0] != '.' || strlen(d->d_name) > 2) {
+			unlinkat(dirfd(dir), d->d_name, 0);
+			nr++;
+		}
+	closedir(dir);
+	return nr;
+}
+
+FIXTURE_TEARDOWN(cp)
+{
+	program_free(&self->p);
+	for (int i = 0; i < 2; i++) {
+		empty(self->dir[i]);
+		EXPECT_EQ(0, rmdir(self->dir[i]));
+	}
+	if (self->mem.fd >= 0) {
+		EXPECT_TRUE(bufinfo_wait(self->mem.fd, 0, 10000));
+		mem_destroy(&self->mem);
+	}
+}
+
+#define SAID(p) TH_LOG("exit %d\n%s%s", (p)->code, (p)->out, (p)->err)
+
+/* What it said last; the caller has to free it */
+static json_t *the_end(const struct program *p)
+{
+	const char *line = p->out, *next;
+
+	while ((next = strchr(line, '\n')) && next[1])
+		line = next + 1;
+	return json_loads(line, 0, NULL);
+}
+
+static long long said(const struct program *p, const char *member)
+{
+	json_t *end = the_end(p);
+	long long n = json_integer_value(json_object_get(end, member));
+
+	json_decref(end);
+	return n;
+}
+
+/* Ordinary files, by ordinary calls */
+static int make(const char *path, size_t len, __u64 seed)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+	char *data = malloc(len + 1);
+	ssize_t n = -1;
+
+	if (fd >= 0 && data) {
+		pattern_fill(data, 0, len, seed);
+		n = write(fd, data, len);
+		fsync(fd);
+	}
+	free(data);
+	close(fd);
+	return n == (ssize_t)len ? 0 : -EIO;
+}
+
+/* Its size, and each byte: 0; -ENOENT, -EFBIG, -EILSEQ */
+static int is(const char *path, size_t len, __u64 seed)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char *data = malloc(len + 1);
+	int ret = -ENOENT;
+
+	if (fd >= 0 && data) {
+		ret = read(fd, data, len + 1) == (ssize_t)len ? 0 : -EFBIG;
+		if (!ret && pattern_check(data, 0, len, seed) != NO_MISMATCH)
+			ret = -EILSEQ;
+	}
+	free(data);
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+/* ---- what works ---- */
+
+TEST_F(cp, files)
+{
+	static const size_t sizes[] = { 0, 1, 4096, 4097, 1 * MiB, ODD };
+	struct program *p = &self->p;
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+		ASSERT_EQ(0, make(self->a, sizes[i], SEED + i));
+		PROGRAM(p, "cp", "--json", "--verify", self->a, self->b);
+		EXPECT_EQ(0, program_run(p)) SAID(p);
+		EXPECT_EQ(0, is(self->b, sizes[i], SEED + i));
+		EXPECT_EQ(sizes[i], said(p, "bytes")) SAID(p);
+		EXPECT_EQ(0, said(p, "copied_bytes")) SAID(p);
+		/* in the place of what is there, and back */
+		ASSERT_EQ(0, make(self->a, 10, 1));
+		PROGRAM(p, "cp", "--json", "-m", "heap:system", self->b, self->a);
+		EXPECT_EQ(0, program_run(p)) SAID(p);
+		EXPECT_EQ(0, is(self->a, sizes[i], SEED + i));
+	}
+	EXPECT_EQ(1, empty(self->dir[0]));
+	EXPECT_EQ(1, empty(self->dir[1]));
+}
+
+TEST_F(cp, mode)
+{
+	struct program *p = &self->p;
+	struct stat st;
+
+	ASSERT_EQ(0, make(self->a, 5000, SEED));
+	ASSERT_EQ(0, chmod(self->a, 0755));
+	umask(027);
+	PROGRAM(p, "cp", self->a, self->b);
+	EXPECT_EQ(0, program_run(p)) SAID(p);
+	umask(022);
+	ASSERT_EQ(0, stat(self->b, &st));
+	EXPECT_EQ(0750, st.st_mode & 07777);
+	EXPECT_NE(NULL, strstr(p->out, "0 bytes copied by the CPU")) SAID(p);
+}
+
+/* A drive: what is behind the end of the file stays as it is */
+TEST_F(cp, drives)
+{
+	struct program *p = &self->p;
+	int disk = NEED_DISK("LAB_NVME_MAIN");
+	char part[64];
+
+	ASSERT_EQ(0, disk_poison(disk, 0, 10 * MiB, POISON));
+	ASSERT_EQ(0, make(self->a, ODD, SEED));
+	PROGRAM(p, "cp", "--json", "--verify", self->a, lab_env("LAB_NVME_MAIN"));
+	EXPECT_EQ(0, program_run(p)) SAID(p);
+	EXPECT_EQ(NO_MISMATCH, disk_check(disk, 0, 0, ODD / 512 * 512, SEED));
+	EXPECT_EQ(NO_MISMATCH, disk_check_poison(disk, ODD / 4096 * 4096 + 4096,
+						 10 * MiB - ODD / 4096 * 4096 - 4096, POISON));
+	/* less than a block: its rest has to be read and written again */
+	EXPECT_EQ(ODD % 4096, said(p, "copied_bytes")) SAID(p);
+
+	snprintf(part, sizeof(part), "%sp3", NEED_ENV("LAB_NVME_FS"));
+	PROGRAM(p, "cp", "--json", part, self->b);
+	EXPECT_EQ(0, program_run(p)) SAID(p);
+	EXPECT_EQ(128 * MiB, said(p, "bytes"));
+	PROGRAM(p, "cp", "--json", "--verify", self->b, part);
+	EXPECT_EQ(0, program_run(p)) SAID(p);
+	close(disk);
+}
+
+/* Memory is saved, and loaded */
+TEST_F(cp, memory)
+{
+	struct program *p = &self->p;
+
+	ASSERT_EQ(0, mem_create(&self->mem, MEM_BAR, 2 * MiB));
+	p->fd = self->mem.fd;
+	ASSERT_EQ(0, mem_fill(&self->mem, 0, 0, 2 * MiB, SEED));
+	PROGRAM(p, "cp", "--json", "fd:9", self->b);
+	EXPECT_EQ(0, program_run(p)) SAID(p);
+	EXPECT_EQ(0, is(self->b, 2 * MiB, SEED));
+	EXPECT_EQ(0, said(p, "copied_bytes"));
+
+	ASSERT_EQ(0, make(self->a, 1 * MiB + 100, SEED + 1));
+	PROGRAM(p, "cp", "--json", self->a, "fd:9");
+	EXPECT_EQ(0, program_run(p)) SAID(p);
+	EXPECT_EQ(NO_MISMATCH, mem_check(&self->mem, 0, 0, 1 * MiB + 100, SEED + 1));
+	EXPECT_EQ(NO_MISMATCH, mem_check(&self->mem, 1 * MiB + 4096, 1 * MiB + 4096, 4096, SEED));
+
+	/* more than there is room for */
+	ASSERT_EQ(0, make(self->a, 2 * MiB + 1, SEED + 1));
+	EXPECT_EQ(1, program_run(p)) SAID(p);
+	EXPECT_NE(NULL, strstr(p->err, "2097153 are to go there")) SAID(p);
+	PROGRAM(p, "cp", "fd:9", "fd:9");
+	EXPECT_EQ(1, program_run(p)) SAID(p);
+	EXPECT_NE(NULL, strstr(p->err, "on a drive")) SAID(p);
+}
+
+/* Through peer memory that the CPU cannot see */
+TEST_F(cp, through_a_bar)
+{
+	struct program *p = &self->p;
+
+	ASSERT_EQ(0, mem_create(&self->mem, MEM_BAR, 16 * MiB));
+	p->fd = self->mem.fd;
+	ASSERT_EQ(0, make(self->a, ODD, SEED));
+	PROGRAM(p, "cp", "--json", "--verify", "-m", "fd:9", self->a, self->b);
+	EXPECT_EQ(0, program_run(p)) SAID(p);
+	EXPECT_EQ(0, is(self->b, ODD, SEED));
+}
+
+/* Several at the same time; holes stay holes; one that fails is no reason for the others */
+TEST_F(cp, several)
+{
+	struct program *p = &self->p;
+	char path[96], path2[96];
+	struct stat st;
+	int fd;
+
+	ASSERT_EQ(0, make(self->a, ODD, SEED));
+	snprintf(path, sizeof(path), "%s/sparse", self->dir[0]);
+	ASSERT_EQ(0, make(path, 64 * KiB, SEED));
+	ASSERT_EQ(0, truncate(path, 50 * MiB));
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	ASSERT_EQ(4, pwrite(fd, "data", 4, 30 * MiB));
+	fsync(fd);
+	close(fd);
+	snprintf(path2, sizeof(path2), "%s/missing", self->dir[0]);
+	PROGRAM(p, "cp", "--json", self->a, path2, path, self->dir[1]);
+	EXPECT_EQ(1, program_run(p)) SAID(p);
+	EXPECT_NE(NULL, strstr(p->err, "missing: No such file")) SAID(p);
+	EXPECT_EQ(1, said(p, "failed")) SAID(p);
+	snprintf(path2, sizeof(path2), "%s/a", self->dir[1]);
+	EXPECT_EQ(0, is(path2, ODD, SEED));
+	snprintf(path2, sizeof(path2), "%s/sparse", self->dir[1]);
+	ASSERT_EQ(0, stat(path2, &st));
+	EXPECT_EQ(50 * MiB, st.st_size);
+	EXPECT_GT(1024, st.st_blocks);
+	PROGRAM(p, "cp", "--json", "--verify", path, path2);
+	EXPECT_EQ(0, program_run(p)) SAID(p);
+	EXPECT_LT(49 * MiB, said(p, "holes")) SAID(p);
+}
+
+TEST_F(cp, bounce)
+{
+	struct program *p = &self->p;
+	char path[96];
+
+	/* where no dma-buf can go, if and only if that is asked for */
+	snprintf(path, sizeof(path), "/tmp/cp.%d", getpid());
+	ASSERT_EQ(0, make(self->a, ODD, SEED));
+	PROGRAM(p, "cp", "--json", self->a, path);
+	EXPECT_EQ(1, program_run(p)) SAID(p);
+	EXPECT_NE(NULL, strstr(p->err, "file-system")) SAID(p);
+	EXPECT_NE(NULL, strstr(p->err, "--bounce")) SAID(p);
+	EXPECT_EQ(-1, access(path, F_OK));
+	PROGRAM(p, "cp", "--json", "--bounce", self->a, path);
+	EXPECT_EQ(0, program_run(p)) SAID(p);
+	EXPECT_EQ(0, is(path, ODD, SEED));
+	EXPECT_NE(NULL, strstr(p->out, "\"memory\":\"ordinary\"")) SAID(p);
+	unlink(path);
+}
+
+/* ---- what goes wrong ---- */
+
+static const char *fault_call, *fault_signal;
+
+static int preload(void)
+{
+	return setenv("LD_PRELOAD", program_sibling("fault.so"), 1) ?:
+	       setenv("FAULT_CALL", fault_call, 1) ?:
+	       setenv("FAULT_NUMBER", "2", 1) ?:
+	       fault_signal ? setenv("FAULT_SIGNAL", fault_signal, 1) : 0;
+}
+
+static void fault(struct program *p, const char *call, const char *signal)
+{
+	fault_call = call;
+	fault_signal = signal;
+	p->before = preload;
+}
+
+/* In the middle: what was there is still there, and nothing else is */
+TEST_F(cp, interrupted)
+{
+	static const char *const signals[] = { "2", "15", "9" };
+	static const int codes[] = { 130, 130, 128 + 9 };
+	struct program *p = &self->p;
+
+	ASSERT_EQ(0, make(self->a, LONG, SEED));
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
+		ASSERT_EQ(0, make(self->b, 5000, SEED + 1));
+		fault(p, "submit", signals[i]);
+		PROGRAM(p, "cp", "--json", self->a, self->b);
+		EXPECT_EQ(codes[i], program_run(p)) SAID(p);
+		EXPECT_EQ(0, is(self->b, 5000, SEED + 1));
+		EXPECT_EQ(1, empty(self->dir[1]));
+	}
+}
+
+/* It goes on where it was, and is right; of a source that changed it starts anew */
+TEST_F(cp, resumed)
+{
+	static const char *const signals[] = { "2", "9" };
+	struct program *p = &self->p;
+
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
+		ASSERT_EQ(0, make(self->a, LONG, SEED + i));
+		fault(p, "fsetxattr", signals[i]);
+		PROGRAM(p, "cp", "--json", "--resume", self->a, self->b);
+		EXPECT_LE(128, program_run(p)) SAID(p);
+		EXPECT_EQ(-ENOENT, is(self->b, LONG, SEED + i));
+		p->before = NULL;
+		EXPECT_EQ(0, program_run(p)) SAID(p);
+		EXPECT_LE(32 * MiB, said(p, "resumed_bytes")) SAID(p);
+		EXPECT_EQ(LONG, said(p, "bytes")) SAID(p);
+		EXPECT_EQ(0, is(self->b, LONG, SEED + i));
+		EXPECT_EQ(1, empty(self->dir[1]));
+	}
+	fault(p, "fsetxattr", "9");
+	EXPECT_EQ(128 + 9, program_run(p)) SAID(p);
+	p->before = NULL;
+	ASSERT_EQ(0, make(self->a, LONG, SEED + 5));
+	EXPECT_EQ(0, program_run(p)) SAID(p);
+	EXPECT_EQ(0, said(p, "resumed_bytes")) SAID(p);
+	EXPECT_EQ(0, is(self->b, LONG, SEED + 5));
+}
+
+static int small_files(void)
+{
+	const struct rlimit limit = { 4 * MiB, 4 * MiB };
+
+	signal(SIGXFSZ, SIG_IGN);
+	return setrlimit(RLIMIT_FSIZE, &limit);
+}
+
+TEST_F(cp, no_room)
+{
+	struct program *p = &self->p;
+	int fd;
+
+	ASSERT_EQ(0, make(self->a, ODD, SEED));
+	ASSERT_EQ(0, make(self->b, 5000, SEED + 1));
+	p->before = small_files;
+	PROGRAM(p, "cp", "--json", self->a, self->b);
+	EXPECT_EQ(1, program_run(p)) SAID(p);
+	EXPECT_NE(NULL, strstr(p->err, "File too large")) SAID(p);
+	p->before = NULL;
+	EXPECT_EQ(0, is(self->b, 5000, SEED + 1));
+	EXPECT_EQ(1, empty(self->dir[1]));
+
+	/* no byte is moved if there is no room for all */
+	PROGRAM(p, "cp", "--json", NEED_ENV("LAB_NVME_MAIN"), self->b);
+	EXPECT_EQ(1, program_run(p)) SAID(p);
+	EXPECT_NE(NULL, strstr(p->err, "No space left")) SAID(p);
+	EXPECT_EQ(0, empty(self->dir[1]));
+
+	fd = open(self->a, O_RDWR | O_CLOEXEC);
+	ASSERT_EQ(0, ftruncate(fd, 20 * MiB));
+	close(fd);
+	PROGRAM(p, "cp", "--json", self->a, NEED_ENV("LAB_NVME_META"));
+	EXPECT_EQ(1, program_run(p)) SAID(p);
+	EXPECT_NE(NULL, strstr(p->err, "20971520 are to go there")) SAID(p);
+}
+
+TEST_F(cp, why_not)
+{
+	struct program *p = &self->p;
+	char part[64];
+
+	ASSERT_EQ(0, make(self->a, 5000, SEED));
+	PROGRAM(p, "cp", self->a);
+	EXPECT_EQ(2, program_run(p)) SAID(p);
+	PROGRAM(p, "cp", self->a, self->a);
+	EXPECT_EQ(1, program_run(p)) SAID(p);
+	EXPECT_NE(NULL, strstr(p->err, "they are the same")) SAID(p);
+	EXPECT_EQ(0, is(self->a, 5000, SEED));
+	PROGRAM(p, "cp", self->a, "/nowhere/b");
+	EXPECT_EQ(1, program_run(p)) SAID(p);
+	EXPECT_NE(NULL, strstr(p->err, "No such file")) SAID(p);
+	PROGRAM(p, "cp", self->a, self->a, self->b);
+	EXPECT_EQ(1, program_run(p)) SAID(p);
+	EXPECT_NE(NULL, strstr(p->err, "no directory")) SAID(p);
+	PROGRAM(p, "cp", "/dev/null", self->b);
+	EXPECT_EQ(1, program_run(p)) SAID(p);
+	EXPECT_NE(NULL, strstr(p->err, "no file, block device or dma-buf")) SAID(p);
+	snprintf(part, sizeof(part), "%sp1", NEED_ENV("LAB_NVME_FS"));
+	PROGRAM(p, "cp", self->a, part);
+	EXPECT_EQ(1, program_run(p)) SAID(p);
+	EXPECT_NE(NULL, strstr(p->err, "in use")) SAID(p);
+	PROGRAM(p, "cp", "-m", "heap:nowhere", self->a, self->b);
+	EXPECT_EQ(1, program_run(p)) SAID(p);
+	EXPECT_NE(NULL, strstr(p->err, "there are")) SAID(p);
+	PROGRAM(p, "cp", "--resume", NEED_ENV("LAB_NVME_META"), self->b);
+	EXPECT_EQ(1, program_run(p)) SAID(p);
+	EXPECT_NE(NULL, strstr(p->err, "--resume")) SAID(p);
+	EXPECT_EQ(0, empty(self->dir[1]));
+}
+
+/* What a kernel says that does not know the call */
+static int old_kernel(void)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_register, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 35 /* IORING_REGISTER_QUERY */, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog prog = { .len = ARRAY_SIZE(filter), .filter = filter };
+
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ?:
+	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog);
+}
+
+TEST_F(cp, kernel_without_it)
+{
+	struct program *p = &self->p;
+
+	ASSERT_EQ(0, make(self->a, ODD, SEED));
+	p->before = old_kernel;
+	PROGRAM(p, "cp", "--json", self->a, self->b);
+	EXPECT_EQ(3, program_run(p)) SAID(p);
+	EXPECT_NE(NULL, strstr(p->err, "--bounce")) SAID(p);
+	EXPECT_EQ(0, empty(self->dir[1]));
+	PROGRAM(p, "cp", "--json", "--bounce", self->a, self->b);
+	EXPECT_EQ(0, program_run(p)) SAID(p);
+	EXPECT_EQ(0, is(self->b, ODD, SEED));
+}
+
+/* A byte is changed after it has arrived */
+TEST_F(cp, verify_sees_it)
+{
+	struct program *p = &self->p;
+
+	ASSERT_EQ(0, make(self->a, ODD, SEED));
+	ASSERT_EQ(0, make(self->b, 5000, SEED));
+	/* the first linkat() finds that there is such a name */
+	fault(p, "linkat", NULL);
+	PROGRAM(p, "cp", "--json", "--verify", self->a, self->b);
+	EXPECT_EQ(4, program_run(p)) SAID(p);
+	EXPECT_NE(NULL, strstr(p->err, "differ")) SAID(p);
+	EXPECT_EQ(-EILSEQ, is(self->b, ODD, SEED));
+}
+
+TEST_F(cp, json_schema)
+{
+	const char *schema = getenv("URING_DMABUF_SCHEMA");
+	struct program *p = &self->p;
+
+	if (!schema)
+		SKIP(return, "URING_DMABUF_SCHEMA does not say where it is");
+	ASSERT_EQ(0, make(self->a, ODD, SEED));
+	PROGRAM(p, "cp", "--json", "--verify", self->a, self->b);
+	EXPECT_EQ(0, program_run(p)) SAID(p);
+	EXPECT_EQ(0, program_validate(p, schema, "cp.json")) SAID(p);
+}
+
+TEST_HARNESS_MAIN
