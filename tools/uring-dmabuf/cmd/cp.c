@@ -72,12 +72,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	return ARGP_ERR_UNKNOWN;
 }
 
-static volatile sig_atomic_t stop;
+volatile sig_atomic_t cp_stop;
 
 static void on_signal(int signal_)
 {
 	(void)signal_;
-	stop = 1;
+	cp_stop = 1;
 }
 
 static void catch_signals(void)
@@ -108,6 +108,19 @@ static const char *destination(const char *name, const char *source, bool direct
 	return path;
 }
 
+/* Two sources that would have the same name: neither is lost without a word */
+static bool is_taken(struct copier *c, unsigned int nr)
+{
+	c->jobs[nr].from.fd = c->jobs[nr].to.fd = -1;
+	for (unsigned int i = 0; i < nr; i++) {
+		if (strcmp(c->jobs[i].to.name, c->jobs[nr].to.name))
+			continue;
+		job_fail(&c->jobs[nr], "%s goes there, too", c->jobs[i].from.name);
+		return true;
+	}
+	return false;
+}
+
 /* Whatever can be opened is copied; whether all could, is told at the end */
 static void open_jobs(struct copier *c, const struct arguments *a)
 {
@@ -122,7 +135,7 @@ static void open_jobs(struct copier *c, const struct arguments *a)
 
 		job->from.name = a->names[i];
 		job->to.name = destination(last, a->names[i], directory);
-		if (job_open(c->o, job))
+		if (is_taken(c, i) || job_open(c->o, job))
 			job->failed = true;
 	}
 }
@@ -141,7 +154,7 @@ static int verify(struct copier *c, char hash[static 33])
 	int ret = 0;
 
 	for (unsigned int i = 0; i < c->nr_jobs; i++) {
-		int one = c->jobs[i].finished ? job_verify(&c->jobs[i], hash) : 0;
+		int one = c->jobs[i].finished ? job_verify(c, &c->jobs[i], hash) : 0;
 
 		if (one && ret != -EILSEQ)
 			ret = one;
@@ -158,7 +171,9 @@ static int outcome(const struct copier *c, int verified)
 		return EXIT_KERNEL;
 	for (unsigned int i = 0; i < c->nr_jobs; i++)
 		if (!c->jobs[i].finished)
-			return stop ? 128 + SIGINT : EXIT_REFUSED;
+			return cp_stop ? 128 + SIGINT : EXIT_REFUSED;
+	if (verified == -EINTR)
+		return 128 + SIGINT;
 	return verified == -EILSEQ ? EXIT_WRONG : verified ? EXIT_REFUSED : EXIT_WORKS;
 }
 
@@ -168,7 +183,7 @@ static void leave(struct copier *c)
 	for (unsigned int i = 0; i < c->nr_jobs; i++) {
 		struct job *job = &c->jobs[i];
 
-		if (job->part && stop && !job->failed)
+		if (job->part && cp_stop && !job->failed)
 			job_save(job, job->next - job->next % BLOCK, true);
 		job_close(job);
 	}
@@ -182,10 +197,10 @@ static int copy(struct copier *c)
 	if (any_left(c) && !move_open(c)) {
 		catch_signals();
 		progress_start(c);
-		move_all(c, &stop);
-		if (c->o->verify && !stop)
+		move_all(c);
+		if (c->o->verify && !cp_stop)
 			verified = verify(c, hash);
-		progress_end(c, hash, c->o->verify && !stop && !verified);
+		progress_end(c, hash, c->o->verify && !cp_stop && !verified);
 	}
 	move_close(c);
 	return outcome(c, verified);

@@ -3,6 +3,7 @@
 #ifndef URING_DMABUF_CP_H
 #define URING_DMABUF_CP_H
 
+#include <signal.h>
 #include <sys/types.h>
 
 #include "check.h"
@@ -39,6 +40,7 @@ struct end {
  * @done:	bytes that have arrived
  * @holes:	bytes that were left out, as the source has none
  * @part:	the name under which an unfinished destination may be kept, or NULL
+ * @real:	what a symbolic link leads to, or NULL
  * @saved:	where a later run would go on
  * @resumed:	where this one went on
  * @failed:	it was said why
@@ -48,7 +50,7 @@ struct job {
 	uint64_t size, next, data_end;
 	unsigned int busy;
 	uint64_t done, holes;
-	char *part;
+	char *part, *real;
 	uint64_t saved, resumed;
 	bool failed, finished;
 };
@@ -87,17 +89,25 @@ void job_save(struct job *job, uint64_t off, bool now);
 void job_finish(struct copier *c, struct job *job);
 void job_close(struct job *job);
 
-/* verify.c: both ends once more, by ordinary reads; 0, or it was said what differs */
-int job_verify(const struct job *job, char hash[static 33]);
+/*
+ * verify.c: both ends once more, by ordinary reads; 0, or it was said what differs;
+ * -EINTR: cp_stop
+ */
+int job_verify(const struct copier *c, const struct job *job, char hash[static 33]);
 
-/* move.c: until all has arrived, failed, or *@stop */
+/* cp.c: a signal has come, and all is to end soon */
+extern volatile sig_atomic_t cp_stop;
+
+/* move.c: until all has arrived, failed, or cp_stop */
 int move_open(struct copier *c);
-void move_all(struct copier *c, volatile const int *stop);
+void move_all(struct copier *c);
 void move_close(struct copier *c);
 
 /* progress.c */
 void progress_start(const struct copier *c);
 void progress(const struct copier *c);
+/* So much of it was read for --verify */
+void progress_verify(const struct copier *c, const char *name, uint64_t off, uint64_t size);
 void progress_end(const struct copier *c, const char *hash, bool verified);
 
 #endif

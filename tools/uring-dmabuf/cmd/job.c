@@ -107,9 +107,10 @@ static int describe(const struct job *job, char *text, size_t size, uint64_t off
 
 	if (fstat(job->from.fd, &st))
 		return -errno;
-	snprintf(text, size, "1 %llu %llu %lld %lld.%09ld %llu", (unsigned long long)st.st_dev,
-		 (unsigned long long)st.st_ino, (long long)st.st_size, (long long)st.st_mtim.tv_sec,
-		 st.st_mtim.tv_nsec, (unsigned long long)off);
+	snprintf(text, size, "1 %llu %llu %lld %lld.%09ld %lld.%09ld %llu",
+		 (unsigned long long)st.st_dev, (unsigned long long)st.st_ino,
+		 (long long)st.st_size, (long long)st.st_mtim.tv_sec, st.st_mtim.tv_nsec,
+		 (long long)st.st_ctim.tv_sec, st.st_ctim.tv_nsec, (unsigned long long)off);
 	return 0;
 }
 
@@ -198,7 +199,9 @@ static int reserve(struct job *job)
 {
 	uint64_t next = job->next;
 
-	if (ftruncate(job->to.fd, (off_t)job->size))
+	/* of another run's nothing is left where the source has holes */
+	if ((!job->resumed && ftruncate(job->to.fd, 0)) ||
+	    ftruncate(job->to.fd, (off_t)job->size))
 		goto failed;
 	while (job_seek(job)) {
 		if (fallocate(job->to.fd, 0, (off_t)job->next,
@@ -240,6 +243,18 @@ static bool same(const struct stat *a, const struct stat *b)
 				     a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
+/* The file that a link leads to is replaced, not the link */
+static void follow_link(struct job *job)
+{
+	struct stat st;
+
+	if (lstat(job->to.name, &st) || !S_ISLNK(st.st_mode))
+		return;
+	job->real = realpath(job->to.name, NULL);
+	if (job->real)
+		job->to.name = job->real;
+}
+
 static int open_destination(const struct cp_options *o, struct job *job)
 {
 	struct stat from, to;
@@ -254,6 +269,7 @@ static int open_destination(const struct cp_options *o, struct job *job)
 		}
 		return ret;
 	}
+	follow_link(job);
 	if (stat(job->to.name, &to)) {
 		to.st_mode = 0;
 	} else if (!fstat(job->from.fd, &from) && same(&from, &to)) {
@@ -433,6 +449,7 @@ void job_close(struct job *job)
 	if (job->part && !job->saved)
 		unlink(job->part);
 	free(job->part);
+	free(job->real);
 	for (int k = 0; k < 2; k++) {
 		struct end *e = k ? &job->to : &job->from;
 

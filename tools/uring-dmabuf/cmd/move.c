@@ -304,13 +304,13 @@ static void finish_empty(struct copier *c)
 	}
 }
 
-void move_all(struct copier *c, volatile const int *stop)
+void move_all(struct copier *c)
 {
 	struct __kernel_timespec tick = { .tv_nsec = 200000000 };
 	struct io_uring_cqe *cqe;
 
 	finish_empty(c);
-	while (start_all(c, *stop)) {
+	while (start_all(c, cp_stop)) {
 		io_uring_submit_and_wait_timeout(&c->ring, &cqe, 1, &tick, NULL);
 		while (!io_uring_peek_cqe(&c->ring, &cqe)) {
 			struct chunk *ch = io_uring_cqe_get_data(cqe);

@@ -89,6 +89,15 @@ void progress(const struct copier *c)
 		say_json(&s);
 }
 
+void progress_verify(const struct copier *c, const char *name, uint64_t off, uint64_t size)
+{
+	if (c->o->json || c->o->quiet || !isatty(STDERR_FILENO) || now() - said < 0.2)
+		return;
+	said = now();
+	fprintf(stderr, "\r\033[K%3.0f %%  of %s read again", 100.0 * (double)off / (double)size,
+		name);
+}
+
 static void end_json(const struct copier *c, const struct sum *s, const char *hash, bool verified)
 {
 	json_t *line = json_pack("{s:i, s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:s, s:f, s:f, s:b, s:s?}",

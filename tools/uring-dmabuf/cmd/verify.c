@@ -28,7 +28,8 @@ static int get(const struct end *e, void *data, size_t len, uint64_t off)
 	return 0;
 }
 
-static int hash_of(const struct end *e, uint64_t size, char hash[static 33])
+static int hash_of(const struct copier *c, const struct end *e, uint64_t size,
+		   char hash[static 33])
 {
 	XXH3_state_t *state = XXH3_createState();
 	void *data = aligned_alloc(BLOCK, PIECE);
@@ -40,7 +41,8 @@ static int hash_of(const struct end *e, uint64_t size, char hash[static 33])
 	for (uint64_t off = 0; !ret && off < size; off += PIECE) {
 		size_t len = size - off < PIECE ? size - off : PIECE;
 
-		ret = get(e, data, len, off);
+		progress_verify(c, e->name, off, size);
+		ret = cp_stop ? -EINTR : get(e, data, len, off);
 		if (!ret)
 			XXH3_128bits_update(state, data, len);
 	}
@@ -54,24 +56,24 @@ static int hash_of(const struct end *e, uint64_t size, char hash[static 33])
 	return ret;
 }
 
-int job_verify(const struct job *job, char hash[static 33])
+static int hash_or_say(const struct copier *c, const struct end *e, uint64_t size,
+		       char hash[static 33])
+{
+	int ret = hash_of(c, e, size, hash);
+
+	if (ret && ret != -EINTR)
+		fprintf(stderr, "uring-dmabuf: --verify reads %s: %s\n", e->name, strerror(-ret));
+	return ret;
+}
+
+int job_verify(const struct copier *c, const struct job *job, char hash[static 33])
 {
 	char to[33];
-	int ret = hash_of(&job->from, job->size, hash);
+	int ret = hash_or_say(c, &job->from, job->size, hash) ?:
+		  hash_or_say(c, &job->to, job->size, to);
 
-	if (ret) {
-		fprintf(stderr, "uring-dmabuf: --verify reads %s: %s\n", job->from.name,
-			strerror(-ret));
+	if (ret || !strcmp(hash, to))
 		return ret;
-	}
-	ret = hash_of(&job->to, job->size, to);
-	if (ret) {
-		fprintf(stderr, "uring-dmabuf: --verify reads %s: %s\n", job->to.name,
-			strerror(-ret));
-		return ret;
-	}
-	if (!strcmp(hash, to))
-		return 0;
 	fprintf(stderr, "uring-dmabuf: %s (XXH3 %s) and %s (%s) differ: do not use what is there\n",
 		job->from.name, hash, job->to.name, to);
 	return -EILSEQ;

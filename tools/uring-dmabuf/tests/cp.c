@@ -127,6 +127,23 @@ static int is(const char *path, size_t len, __u64 seed)
 	return ret;
 }
 
+/* @len bytes, and zeroes from there to LONG */
+static int is_sparse(const char *path, size_t len, __u64 seed)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char *data = malloc(LONG);
+	int ret = -ENOENT;
+
+	if (fd >= 0 && data) {
+		ret = pread(fd, data, LONG, 0) != LONG ? -EFBIG :
+		      pattern_check(data, 0, len, seed) != NO_MISMATCH ||
+		      poison_check(data + len, LONG - len, 0) != NO_MISMATCH ? -EILSEQ : 0;
+	}
+	free(data);
+	close(fd);
+	return ret;
+}
+
 /* ---- what works ---- */
 
 TEST_F(cp, files)
@@ -149,6 +166,24 @@ TEST_F(cp, files)
 	}
 	EXPECT_EQ(1, empty(self->dir[0]));
 	EXPECT_EQ(1, empty(self->dir[1]));
+}
+
+/* The file behind a link is replaced, the link stays */
+TEST_F(cp, link)
+{
+	struct program *p = &self->p;
+	char path[96];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/link", self->dir[0]);
+	ASSERT_EQ(0, make(self->a, ODD, SEED));
+	ASSERT_EQ(0, make(self->b, 10, 1));
+	ASSERT_EQ(0, symlink(self->b, path));
+	PROGRAM(p, "cp", self->a, path);
+	EXPECT_EQ(0, program_run(p)) SAID(p);
+	ASSERT_EQ(0, lstat(path, &st));
+	EXPECT_TRUE(S_ISLNK(st.st_mode));
+	EXPECT_EQ(0, is(self->b, ODD, SEED));
 }
 
 TEST_F(cp, mode)
@@ -345,10 +380,12 @@ TEST_F(cp, resumed)
 	fault(p, "fsetxattr", "9");
 	EXPECT_EQ(128 + 9, program_run(p)) SAID(p);
 	p->before = NULL;
-	ASSERT_EQ(0, make(self->a, LONG, SEED + 5));
+	/* and where that has a hole now, nothing is left of what it was */
+	ASSERT_EQ(0, make(self->a, 5000, SEED + 5));
+	ASSERT_EQ(0, truncate(self->a, LONG));
 	EXPECT_EQ(0, program_run(p)) SAID(p);
 	EXPECT_EQ(0, said(p, "resumed_bytes")) SAID(p);
-	EXPECT_EQ(0, is(self->b, LONG, SEED + 5));
+	ASSERT_EQ(0, is_sparse(self->b, 5000, SEED + 5));
 }
 
 static int small_files(void)
@@ -406,6 +443,10 @@ TEST_F(cp, why_not)
 	PROGRAM(p, "cp", self->a, self->a, self->b);
 	EXPECT_EQ(1, program_run(p)) SAID(p);
 	EXPECT_NE(NULL, strstr(p->err, "no directory")) SAID(p);
+	PROGRAM(p, "cp", self->a, self->a, self->dir[1]);
+	EXPECT_EQ(1, program_run(p)) SAID(p);
+	EXPECT_NE(NULL, strstr(p->err, "goes there, too")) SAID(p);
+	EXPECT_EQ(1, empty(self->dir[1]));
 	PROGRAM(p, "cp", "/dev/null", self->b);
 	EXPECT_EQ(1, program_run(p)) SAID(p);
 	EXPECT_NE(NULL, strstr(p->err, "no file, block device or dma-buf")) SAID(p);
