@@ -16,6 +16,7 @@
 #include <sys/syscall.h>
 
 #include "common.h"
+#include "counters.h"
 #include "program.h"
 
 #define SEED	9500
@@ -319,6 +320,53 @@ TEST_F(cp, bounce)
 	EXPECT_EQ(0, is(path, ODD, SEED));
 	EXPECT_NE(NULL, strstr(p->out, "\"memory\":\"ordinary\"")) SAID(p);
 	unlink(path);
+}
+
+/* Bytes that the CPU has copied in the data path while the program ran; COPIES_UNKNOWN */
+static __u64 copies_of(struct program *p)
+{
+	struct counts counts = { 0 };
+
+	sync();
+	if (counters_start())
+		return COPIES_UNKNOWN;
+	program_run(p);
+	if (counters_stop(&counts, 512))
+		return COPIES_UNKNOWN;
+	return counts.copy_bytes;
+}
+
+/* Beside cp(1): the same bytes by both, from a cold page cache; and what starting costs */
+TEST_F(cp, copies_nothing)
+{
+	struct program *p = &self->p;
+	__u64 started, ours, theirs;
+
+	if (counters_open())
+		SKIP(return, "copies cannot be counted here");
+	ASSERT_EQ(0, make(self->a, 0, SEED));
+	PROGRAM(p, "cp", self->a, self->b);
+	copies_of(p);			/* what has to be loaded is, then */
+	started = copies_of(p);
+	ASSERT_EQ(0, p->code) SAID(p);
+	if (started == COPIES_UNKNOWN)
+		SKIP(return, "copies cannot be counted here");
+	ASSERT_EQ(0, make(self->a, LONG, SEED));
+	ours = copies_of(p) - started;
+	ASSERT_EQ(0, p->code) SAID(p);
+	EXPECT_EQ(0, is(self->b, LONG, SEED));
+
+	ASSERT_EQ(0, unlink(self->b));
+	ASSERT_EQ(0, file_write("/proc/sys/vm/drop_caches", "1"));
+	PROGRAM(p, "cp", "--sparse=never", "--reflink=never", self->a, self->b);
+	p->path = "/bin/cp";
+	theirs = copies_of(p);
+	ASSERT_EQ(0, p->code) SAID(p);
+	ksft_print_msg("%llu MiB: the CPU copied %lld bytes beside what starting costs, and %llu in cp(1)\n",
+		       LONG / MiB, (long long)ours, theirs);
+	EXPECT_GT(64 * KiB, (long long)ours);
+	EXPECT_LE(2 * LONG, theirs);
+	counters_close();
 }
 
 /* ---- what goes wrong ---- */

@@ -50,7 +50,7 @@ static void become(struct program *p, int out, int err)
 		_exit(126);
 	if (p->before && p->before())
 		_exit(125);
-	execv(path, argv);
+	execv(p->path ? p->path : path, argv + !!p->path);
 	_exit(127);
 }
 

@@ -13,6 +13,7 @@
 
 struct program {
 	const char *argv[PROGRAM_MAX_ARGS];
+	const char *path;		/* another program, if not NULL; without argv[0] */
 	int fd;				/* is PROGRAM_FD there, if not -1 */
 	int (*before)(void);		/* in the new process; not 0: it ends */
 	int code;			/* exit code, or -errno; 128 and more: a signal */
