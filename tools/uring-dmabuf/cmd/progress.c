@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /* cp: how far it is; on a terminal a line that stays, in JSON a line each second */
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "cp.h"
+#include "json.h"
 
 static double begin, said;
 
@@ -62,10 +62,7 @@ static void say_json(const struct sum *s)
 				 "bytes", (json_int_t)s->done, "holes", (json_int_t)s->holes,
 				 "seconds", s->seconds, "bytes_per_second", rate_of(s));
 
-	json_dumpf(line, stdout, JSON_COMPACT);
-	puts("");
-	fflush(stdout);
-	json_decref(line);
+	print_json(line, JSON_COMPACT);
 }
 
 void progress_start(const struct copier *c)
@@ -110,9 +107,7 @@ static void end_json(const struct copier *c, const struct sum *s, const char *ha
 				 "seconds", s->seconds, "bytes_per_second", rate_of(s),
 				 "verified", (int)verified, "xxh3", *hash ? hash : NULL);
 
-	json_dumpf(line, stdout, JSON_COMPACT);
-	puts("");
-	json_decref(line);
+	print_json(line, JSON_COMPACT);
 }
 
 void progress_end(const struct copier *c, const char *hash, bool verified)

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /* What check found: a table for people, JSON for scripts (schema/check.json) */
 #include <errno.h>
-#include <jansson.h>
 #include <libsmartcols/libsmartcols.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/utsname.h>
 
 #include "check.h"
+#include "json.h"
 
 static const char *outcome_name(enum outcome outcome)
 {
@@ -159,7 +159,5 @@ void report_json(const struct verdict *v, size_t nr)
 	all = json_pack("{s:i, s:{s:s, s:b, s:i}, s:o}", "version", 1,
 			"kernel", "release", kernel.release, "registers_dmabufs", (int)can,
 			"interface", (int)caps.version, "pairs", pairs);
-	if (!all || json_dumpf(all, stdout, JSON_INDENT(2)) || puts("") < 0)
-		die("JSON cannot be written: a name that is no UTF-8?");
-	json_decref(all);
+	print_json(all, JSON_INDENT(2));
 }

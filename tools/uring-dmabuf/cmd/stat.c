@@ -2,13 +2,13 @@
 /* uring-dmabuf stat: what the buffers of running programs do */
 #include <argp.h>
 #include <errno.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "json.h"
 #include "stat.h"
 
 struct stat_options {
@@ -83,7 +83,7 @@ static double per_second(const struct sample *before, const struct sample *now, 
 	       (double)(n - then) / (now->time - before->time) : 0;
 }
 
-void print_text(const struct sample *before, const struct sample *now, bool heading)
+static void print_text(const struct sample *before, const struct sample *now, bool heading)
 {
 	if (heading)
 		printf("%8s %4s %4s %-16s %-8s %12s %10s %14s %6s %6s %s\n", "PID", "RING", "SLOT",
@@ -121,17 +121,14 @@ static json_t *json_buffer(const struct sample *before, const struct sample *now
 			 "invalidations", (json_int_t)m->invalidations);
 }
 
-void print_json(const struct sample *before, const struct sample *now)
+static void print_samples(const struct sample *before, const struct sample *now)
 {
 	json_t *buffers = json_array(), *all;
 
 	for (size_t i = 0; i < now->nr; i++)
 		json_array_append_new(buffers, json_buffer(before, now, &now->stat[i]));
 	all = json_pack("{s:i, s:f, s:o}", "version", 1, "time", now->time, "buffers", buffers);
-	if (!all || json_dumpf(all, stdout, JSON_COMPACT) || puts("") < 0)
-		die("JSON cannot be written: a name that is no UTF-8?");
-	fflush(stdout);
-	json_decref(all);
+	print_json(all, JSON_COMPACT);
 }
 
 /* On a terminal always from the top; else the heading once */
@@ -141,7 +138,7 @@ static void print(const struct stat_options *o, const struct sample *before,
 	bool screen = o->interval && isatty(STDOUT_FILENO);
 
 	if (o->json) {
-		print_json(before, now);
+		print_samples(before, now);
 		return;
 	}
 	if (!now->nr)

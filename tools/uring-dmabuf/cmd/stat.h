@@ -20,10 +20,6 @@ void sample_free(struct sample *s);
 const struct io_uring_dmabuf_stat *sample_find(const struct sample *s,
 					       const struct io_uring_dmabuf_stat *like);
 
-/* One per interval; @before: an empty one at first */
-void print_text(const struct sample *before, const struct sample *now, bool heading);
-void print_json(const struct sample *before, const struct sample *now);
-
 /* child.c: a program that is watched until its end */
 struct child {
 	pid_t pid;

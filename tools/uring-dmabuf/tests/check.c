@@ -3,7 +3,6 @@
  * uring-dmabuf check: what it says of a pair is what happens with it; it says why, and
  * what it touches is as before.
  */
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,9 +10,7 @@
 #include <linux/dma-buf-bar.h>
 #include <linux/dma-heap.h>
 #include <linux/ethtool.h>
-#include <linux/filter.h>
 #include <linux/loop.h>
-#include <linux/seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -438,35 +435,20 @@ static int little_memlock(void)
 	       setrlimit(RLIMIT_MEMLOCK, &limit);
 }
 
-/* @nr gives @err */
-static int forbid(int nr, int err)
-{
-	struct sock_filter filter[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | err),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	const struct sock_fprog prog = { .len = 4, .filter = filter };
-
-	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ?:
-	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog);
-}
-
 static int no_register(void)
 {
-	return forbid(__NR_io_uring_register, EPERM);
+	return program_forbid(__NR_io_uring_register, -1, EPERM);
 }
 
 static int no_setup(void)
 {
-	return forbid(__NR_io_uring_setup, ENOSYS);
+	return program_forbid(__NR_io_uring_setup, -1, ENOSYS);
 }
 
 /* What a kernel says that does not know the call */
 static int old_kernel(void)
 {
-	return forbid(__NR_io_uring_register, EINVAL);
+	return program_forbid(__NR_io_uring_register, -1, EINVAL);
 }
 
 TEST_F(check, process_and_kernel)

@@ -27,6 +27,11 @@ struct program {
  * there of an earlier run is freed.
  */
 int program_run(struct program *p);
+/*
+ * For @before: from now on the system call @nr gives @err; if @op is not -1, only with that
+ * as its second argument. 0 or -errno
+ */
+int program_forbid(int nr, int op, int err);
 /* Holds what it wrote against the schema @dir/@name, by python3-jsonschema: 0 if it is right */
 int program_validate(const struct program *p, const char *dir, const char *name);
 /* The path of what is where the running program is; until the next call */
