@@ -30,7 +30,7 @@ static const char doc[] =
 	"  tcp:HOST:PORT where all is sent back, as by\n"
 	"                socat TCP-LISTEN:PORT,fork EXEC:cat\n"
 	"Without one: the NVMe drives and network cards of this machine.\n\n"
-	"A memory SPEC is udmabuf, heap:NAME, or fd:N, a dma-buf that this program "
+	"A memory SPEC is udmabuf, heap:NAME, cuda:N, or fd:N, a dma-buf that this program "
 	"inherits; its content is lost. Without one: all that this machine has.\n\n"
 	"Exit: 0 all work; 1 some do not; 2 usage; 3 this kernel, or this process, cannot "
 	"do it at all; 4 bytes were not where they have to be.";

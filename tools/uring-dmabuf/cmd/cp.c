@@ -27,7 +27,7 @@ static const char doc[] =
 	"process, cannot do it at all; 4 --verify found other bytes; 130 interrupted.";
 
 static const struct argp_option options[] = {
-	{ "memory", 'm', "SPEC", 0, "By this memory: udmabuf (default), heap:NAME, fd:N", 0 },
+	{ "memory", 'm', "SPEC", 0, "By this memory: udmabuf (default), heap:NAME, cuda:N, fd:N", 0 },
 	{ "bounce", 'b', NULL, 0, "By ordinary memory instead", 0 },
 	{ "verify", 'v', NULL, 0, "Then read both by ordinary reads, and compare XXH3 checksums", 0 },
 	{ "resume", 'r', NULL, 0, "Go on where an interrupted run of the same stopped; keep what is there for that", 0 },

@@ -39,6 +39,21 @@ static void add_all(struct names *names, const char *pattern, const char *prefix
 	globfree(&found);
 }
 
+/* CUDA counts those that there are: /dev/nvidia0 and so on, whatever their numbers */
+static void add_gpus(struct names *names)
+{
+	glob_t found;
+	char name[24];
+
+	if (glob("/dev/nvidia[0-9]*", 0, NULL, &found))
+		return;
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		snprintf(name, sizeof(name), "%zu", i);
+		add(names, "cuda:", name);
+	}
+	globfree(&found);
+}
+
 char **all_memories(size_t *nr)
 {
 	struct names names = { 0 };
@@ -46,6 +61,7 @@ char **all_memories(size_t *nr)
 	if (!access("/dev/udmabuf", F_OK))
 		add(&names, "", "udmabuf");
 	add_all(&names, "/dev/dma_heap/*", "heap:", NULL);
+	add_gpus(&names);
 	*nr = names.nr;
 	return names.name;
 }

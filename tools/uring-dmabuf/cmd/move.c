@@ -164,10 +164,12 @@ static unsigned int slot_of(const struct copier *c, struct job *job)
 /* Where a chunk is in its memory */
 static uint64_t memory_of(const struct copier *c, const struct chunk *ch)
 {
-	uint64_t off = dmabuf_of(ch->job) ? ch->off :
-		       (uint64_t)(ch - c->chunks) * CHUNK + (uint64_t)(uintptr_t)c->plain;
+	const struct end *end = dmabuf_of(ch->job);
 
-	return off + ch->moved;
+	if (end)
+		return end->mem.off + ch->off + ch->moved;
+	return c->mem.off + (uint64_t)(uintptr_t)c->plain +
+	       (uint64_t)(ch - c->chunks) * CHUNK + ch->moved;
 }
 
 /* To the end of a block: what is behind the end of a file is not there, or cut off */

@@ -74,14 +74,14 @@ static int requests(struct pair *p, const char *step,
 
 static void prep_read(struct pair *p, struct io_uring_sqe *sqe, size_t done)
 {
-	io_uring_prep_read_dmabuf(sqe, p->t.fd, done, (unsigned int)(p->t.len - done),
-				  p->t.off + done, SLOT);
+	io_uring_prep_read_dmabuf(sqe, p->t.fd, p->mem.off + done,
+				  (unsigned int)(p->t.len - done), p->t.off + done, SLOT);
 }
 
 static void prep_write(struct pair *p, struct io_uring_sqe *sqe, size_t done)
 {
-	io_uring_prep_write_dmabuf(sqe, p->t.fd, done, (unsigned int)(p->t.len - done),
-				   p->t.write_off + done, SLOT);
+	io_uring_prep_write_dmabuf(sqe, p->t.fd, p->mem.off + done,
+				   (unsigned int)(p->t.len - done), p->t.write_off + done, SLOT);
 }
 
 /* ---- by the CPU ---- */
@@ -282,8 +282,9 @@ static int echo_piece(struct pair *p, size_t off, size_t len)
 	ssize_t n;
 
 	while (sent < len) {
-		io_uring_prep_send_zc_dmabuf(io_uring_get_sqe(&p->ring), p->t.fd, off + sent,
-					     len - sent, MSG_NOSIGNAL, 0, SLOT);
+		io_uring_prep_send_zc_dmabuf(io_uring_get_sqe(&p->ring), p->t.fd,
+					     p->mem.off + off + sent, len - sent, MSG_NOSIGNAL,
+					     0, SLOT);
 		n = request(p);
 		if (n <= 0)
 			return fail_request(p->v, "send", &p->t, n ? (int)n : -EPIPE);

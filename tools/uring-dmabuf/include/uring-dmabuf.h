@@ -267,6 +267,7 @@ struct dmabuf_mem_ops;
  * @off:	where the memory begins in it
  * @size:	bytes
  * @ptr:	where the process sees it, or NULL
+ * @device_ptr:	where programs of its device see it (a CUDA pointer), or 0
  * @ops:	private
  * @priv:	private
  */
@@ -275,6 +276,7 @@ struct dmabuf_mem {
 	uint64_t off;
 	size_t size;
 	void *ptr;
+	uint64_t device_ptr;
 	const struct dmabuf_mem_ops *ops;
 	void *priv;
 };
@@ -283,12 +285,21 @@ struct dmabuf_mem {
  * @spec: where from; @size bytes, rounded up to what the source makes:
  *   udmabuf		pages of this process
  *   heap:NAME		/dev/dma_heap/NAME
+ *   cuda:N		memory of NVIDIA's GPU number N
  *   fd:N		a dma-buf that the process has; @size 0: all of it
  * dmabuf_mem_why() says more of an error.
  */
 int dmabuf_mem_open(struct dmabuf_mem *mem, const char *spec, size_t size);
+/*
+ * Memory that a device's own library has allocated in this process, of any alignment: a
+ * CUDA pointer. The dma-buf is somewhat larger; @mem->off is where the memory begins in it.
+ */
+int dmabuf_mem_from_ptr(struct dmabuf_mem *mem, const void *ptr, size_t size);
 void dmabuf_mem_close(struct dmabuf_mem *mem);
-/* By the CPU, with what the exporter wants to be told before and after */
+/*
+ * By the CPU, with what the exporter wants to be told before and after; or by the device's
+ * own library
+ */
 int dmabuf_mem_copy_to(struct dmabuf_mem *mem, uint64_t off, const void *from, size_t len);
 int dmabuf_mem_copy_from(struct dmabuf_mem *mem, uint64_t off, void *to, size_t len);
 /* Of this thread's last error: what, and what to do; "" if there was none */

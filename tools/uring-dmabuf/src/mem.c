@@ -13,7 +13,7 @@
 #include "mem.h"
 
 static const struct dmabuf_mem_ops *const sources[] = {
-	&mem_udmabuf, &mem_heap, &mem_fd,
+	&mem_udmabuf, &mem_heap, &mem_fd, &mem_cuda,
 };
 
 static __thread char why[256];
@@ -72,7 +72,7 @@ int dmabuf_mem_open(struct dmabuf_mem *mem, const char *spec, size_t size)
 	mem->fd = -1;
 	ops = source_of(spec, &arg);
 	if (!ops)
-		return mem_why(EINVAL, "%s: no such memory; there are udmabuf, heap:NAME and fd:N",
+		return mem_why(EINVAL, "%s: no such memory; there are udmabuf, heap:NAME, cuda:N and fd:N",
 			       spec);
 	if (!size && ops != &mem_fd)
 		return mem_why(EINVAL, "%s: how large?", spec);
@@ -80,8 +80,30 @@ int dmabuf_mem_open(struct dmabuf_mem *mem, const char *spec, size_t size)
 	if (ret)
 		return ret;
 	mem->ops = ops;
-	map(mem);
+	if (!ops->copy)
+		map(mem);
 	return 0;
+}
+
+int dmabuf_mem_from_ptr(struct dmabuf_mem *mem, const void *ptr, size_t size)
+{
+	int ret = -EOPNOTSUPP;
+
+	why[0] = '\0';
+	memset(mem, 0, sizeof(*mem));
+	mem->fd = -1;
+	if (!ptr || !size || (uintptr_t)ptr + size < (uintptr_t)ptr)
+		return mem_why(EINVAL, "%zu bytes at %p are no memory", size, ptr);
+	for (size_t i = 0; i < sizeof(sources) / sizeof(sources[0]); i++) {
+		if (!sources[i]->from_ptr)
+			continue;
+		ret = sources[i]->from_ptr(mem, ptr, size);
+		if (!ret) {
+			mem->ops = sources[i];
+			break;
+		}
+	}
+	return ret;
 }
 
 void dmabuf_mem_close(struct dmabuf_mem *mem)
@@ -90,6 +112,8 @@ void dmabuf_mem_close(struct dmabuf_mem *mem)
 	if (mem->ops) {
 		if (mem->ptr)
 			munmap((char *)mem->ptr - mem->off, mem->off + mem->size);
+		if (mem->ops->close)
+			mem->ops->close(mem);
 		close(mem->fd);
 	}
 	memset(mem, 0, sizeof(*mem));
@@ -113,7 +137,7 @@ static int check_range(const struct dmabuf_mem *mem, uint64_t off, size_t len)
 {
 	if (off > mem->size || len > mem->size - off)
 		return mem_why(EFAULT, "not within the %zu bytes of the memory", mem->size);
-	if (!mem->ptr)
+	if (!mem->ptr && !mem->ops->copy)
 		return mem_why(EOPNOTSUPP, "the exporter does not let the CPU map its memory");
 	return 0;
 }
@@ -128,6 +152,8 @@ int dmabuf_mem_copy_to(struct dmabuf_mem *mem, uint64_t off, const void *from, s
 		return ret;
 	if ((fcntl(mem->fd, F_GETFL) & O_ACCMODE) == O_RDONLY)
 		return mem_why(EACCES, "the dma-buf's fd is read-only: export it with O_RDWR");
+	if (mem->ops->copy)
+		return len ? mem->ops->copy(mem, off, NULL, from, len) : 0;
 	ret = sync_cpu(mem, DMA_BUF_SYNC_START | DMA_BUF_SYNC_WRITE);
 	if (ret)
 		return ret;
@@ -141,6 +167,8 @@ int dmabuf_mem_copy_from(struct dmabuf_mem *mem, uint64_t off, void *to, size_t 
 
 	why[0] = '\0';
 	ret = check_range(mem, off, len);
+	if (!ret && mem->ops->copy)
+		return len ? mem->ops->copy(mem, off, to, NULL, len) : 0;
 	if (!ret)
 		ret = sync_cpu(mem, DMA_BUF_SYNC_START | DMA_BUF_SYNC_READ);
 	if (ret)
