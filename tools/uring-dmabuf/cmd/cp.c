@@ -191,17 +191,19 @@ static void leave(struct copier *c)
 
 static int copy(struct copier *c)
 {
+	bool verifies = false;
 	char hash[33] = "";
 	int verified = 0;
 
+	progress_start(c);
 	if (any_left(c) && !move_open(c)) {
 		catch_signals();
-		progress_start(c);
 		move_all(c);
-		if (c->o->verify && !cp_stop)
+		verifies = c->o->verify && !cp_stop;
+		if (verifies)
 			verified = verify(c, hash);
-		progress_end(c, hash, c->o->verify && !cp_stop && !verified);
 	}
+	progress_end(c, hash, verifies && !verified);
 	move_close(c);
 	return outcome(c, verified);
 }

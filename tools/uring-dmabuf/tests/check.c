@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 
 #include "common.h"
 #include "fileattr.h"
@@ -163,10 +164,16 @@ TEST_F(check, drives_and_files)
 TEST_F(check, writes_only_when_asked)
 {
 	struct program *p = &self->p;
+	char filter[64];
 	struct counter c;
+	struct stat st;
 
+	/* of this drive alone: file systems on others write when they like */
+	ASSERT_EQ(0, stat(lab_env("LAB_NVME_MAIN"), &st));
+	snprintf(filter, sizeof(filter), "rwbs ~ \"*W*\" && dev == %u",
+		 major(st.st_rdev) << 20 | minor(st.st_rdev));
 	ASSERT_EQ(0, counter_open(&c, "check"));
-	ASSERT_EQ(0, counter_add(&c, "block/block_rq_issue", "rwbs ~ \"*W*\""));
+	ASSERT_EQ(0, counter_add(&c, "block/block_rq_issue", filter));
 	PROGRAM(p, "check", "--json", "-m", "udmabuf", lab_env("LAB_NVME_MAIN"));
 	EXPECT_EQ(0, program_run(p)) SAID(p);
 	EXPECT_OUTCOMES(p, 0, "works", "works", "-", "-");
@@ -423,6 +430,54 @@ TEST_F(check, loop)
 	EXPECT_REASON(p, 1, "loop", "the file behind it");
 	ioctl(fd, LOOP_CLR_FD);
 	close(fd);
+}
+
+/* Does what @fmt says; 0 if that has worked */
+static int shell(const char *fmt, const char *a, const char *b)
+{
+	char command[400];
+
+	snprintf(command, sizeof(command), fmt, a, b);
+	return system(command);
+}
+
+/* What is made of drives, or is none on PCIe: each by its own name */
+TEST_F(check, stacked)
+{
+	const char *main = lab_env("LAB_NVME_MAIN"), *other = NEED_ENV("LAB_NVME_MP");
+	struct program *p = &self->p;
+
+	ASSERT_EQ(0, shell("dmsetup create check --table '0 65536 linear %s 0' >&2", main, NULL));
+	PROGRAM(p, "check", "--json", "-m", "udmabuf", "/dev/dm-0");
+	EXPECT_REASON(p, 1, "device-mapper", "the drives below it");
+	EXPECT_EQ(0, shell("dmsetup remove check >&2", NULL, NULL));
+
+	ASSERT_EQ(0, shell("mdadm --build /dev/md7 --level=0 --raid-devices=2 %s %s >&2", main, other));
+	PROGRAM(p, "check", "--json", "-m", "udmabuf", "/dev/md7");
+	EXPECT_REASON(p, 1, "md", "its members");
+	/* and its members are in use */
+	PROGRAM(p, "check", "--json", "--write", "-m", "udmabuf", main);
+	EXPECT_REASON(p, 1, "held", "lsblk");
+	EXPECT_EQ(0, shell("mdadm --stop /dev/md7 >&2", NULL, NULL));
+
+	PROGRAM(p, "check", "--json", "-m", "udmabuf", "/dev/nullb0");
+	EXPECT_REASON(p, 1, "block-driver", "NVMe on PCIe does");
+}
+
+/* A file system on memory: DAX, where there is no drive at all */
+TEST_F(check, dax)
+{
+	const char *pmem = NEED_ENV("LAB_PMEM");
+	struct program *p = &self->p;
+	char dir[] = "/mnt/check-dax";
+
+	ASSERT_EQ(0, mkdir(dir, 0700));
+	EXPECT_EQ(0, shell("mkfs.ext4 -q -F -b 4096 -O ^has_journal %s >&2 && "
+			   "mount -t ext4 -o dax=always %s /mnt/check-dax", pmem, pmem));
+	PROGRAM(p, "check", "--json", "-m", "udmabuf", dir);
+	EXPECT_REASON(p, 1, "dax", "another one");
+	EXPECT_EQ(0, shell("umount /mnt/check-dax", NULL, NULL));
+	rmdir(dir);
 }
 
 /* ---- a process that may not ---- */
