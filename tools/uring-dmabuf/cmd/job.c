@@ -49,10 +49,13 @@ static int open_dmabuf(struct job *job, struct end *e)
 
 static int block_size(struct job *job, int fd, const char *name, uint64_t *size)
 {
+	int err;
+
 	if (!ioctl(fd, BLKGETSIZE64, size))
 		return 0;
-	job_fail(job, "%s: its size: %s", name, strerror(errno));
-	return -errno;
+	err = errno;
+	job_fail(job, "%s: its size: %s", name, strerror(err));
+	return -err;
 }
 
 static int cannot_open(struct job *job, const char *name)
@@ -198,6 +201,7 @@ static int open_new(const struct cp_options *o, struct job *job)
 static int reserve(struct job *job)
 {
 	uint64_t next = job->next;
+	int err;
 
 	/* of another run's nothing is left where the source has holes */
 	if ((!job->resumed && ftruncate(job->to.fd, 0)) ||
@@ -213,9 +217,10 @@ static int reserve(struct job *job)
 	job->holes = 0;
 	return 0;
 failed:
+	err = errno;
 	job_fail(job, "%s: room for %llu bytes: %s", job->to.name, (unsigned long long)job->size,
-		 strerror(errno));
-	return -errno;
+		 strerror(err));
+	return -err;
 }
 
 static int open_block(struct job *job)

@@ -164,6 +164,18 @@ static int connect_one(struct target *t, const struct addrinfo *a, unsigned int 
 	       errno == EINPROGRESS ? -ETIMEDOUT : -errno;
 }
 
+/* A host has several addresses, and a server may listen at one of them only */
+static int connect_any(struct target *t, const struct addrinfo *list, unsigned int timeout)
+{
+	int ret = -ENOENT;
+
+	for (const struct addrinfo *a = list; a && ret; a = a->ai_next) {
+		target_close(t);
+		ret = connect_one(t, a, timeout);
+	}
+	return ret;
+}
+
 /* tcp:HOST:PORT; a host with colons may be in brackets */
 static int parse_address(const char *name, char *host, size_t size, const char **port)
 {
@@ -198,7 +210,7 @@ static int open_tcp(const struct check_options *o, struct target *t, struct verd
 	if (ret)
 		return fail(v, "target", -ENOENT, "cannot-open", "%s: %s", t->name,
 			    gai_strerror(ret));
-	ret = connect_one(t, list, o->timeout);
+	ret = connect_any(t, list, o->timeout);
 	freeaddrinfo(list);
 	if (ret)
 		return fail(v, "target", ret, "cannot-connect",
@@ -245,6 +257,7 @@ void target_close(struct target *t)
 {
 	if (t->fd >= 0)
 		close(t->fd);
+	t->fd = -1;
 }
 
 /* An exclusive open is the one question that nobody can be forgotten in */
