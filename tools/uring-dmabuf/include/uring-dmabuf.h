@@ -7,7 +7,7 @@
  * its own. The structures have the layout of the kernel's.
  *
  * Functions return 0 or a count, or -errno. They start no thread, and allocate memory only
- * to open a source of memory.
+ * to open a source of memory or a handle.
  */
 #ifndef URING_DMABUF_H
 #define URING_DMABUF_H
@@ -304,6 +304,109 @@ int dmabuf_mem_copy_to(struct dmabuf_mem *mem, uint64_t off, const void *from, s
 int dmabuf_mem_copy_from(struct dmabuf_mem *mem, uint64_t off, void *to, size_t len);
 /* Of this thread's last error: what, and what to do; "" if there was none */
 const char *dmabuf_mem_why(void);
+
+/* ---- I/O from any thread, see dmabuf_io_open(3) ---- */
+
+/*
+ * A ring, its buffers and its targets, which any thread may use at any time. Memory is added
+ * before it is known where its data goes; targets are added and prepared later. There is no
+ * thread of its own: what goes in parts goes on while somebody reaps, waits or submits.
+ */
+struct dmabuf_io;
+
+struct dmabuf_io_params {
+	uint32_t depth;			/* requests in flight at most; 0: 128 */
+	uint32_t max_buffers;		/* 0: 64 */
+	uint32_t max_targets;		/* 0: 64 */
+	uint32_t flags;			/* 0 */
+	uint64_t resv[2];
+};
+
+/* @params: NULL: all 0 */
+int dmabuf_io_open(struct dmabuf_io **io, const struct dmabuf_io_params *params);
+/* Cancels what is in flight, and waits for it; nobody may be in another function */
+void dmabuf_io_close(struct dmabuf_io *io);
+
+/* dmabuf_io_add_buffer() only: by way of memory of the CPU, for any kernel and any target */
+#define DMABUF_IO_BOUNCE	(1U << 31)
+
+/*
+ * Numbers for requests. @mem stays open until its buffer is removed; @fd may be closed.
+ * @flags: IO_URING_DMABUF_*, of registration, or DMABUF_IO_BOUNCE. Nothing is registered yet.
+ */
+int dmabuf_io_add_buffer(struct dmabuf_io *io, struct dmabuf_mem *mem, unsigned int flags);
+int dmabuf_io_add_target(struct dmabuf_io *io, int fd);
+/* -EBUSY: a request is in flight */
+int dmabuf_io_remove_buffer(struct dmabuf_io *io, int buffer);
+int dmabuf_io_remove_target(struct dmabuf_io *io, int target);
+/*
+ * Registers @buffer for the device of @target, if it is not; waits for the exporter.
+ * @why: or NULL
+ */
+int dmabuf_io_prepare(struct dmabuf_io *io, int buffer, int target,
+		      struct io_uring_dmabuf_reason *why);
+/* As io_uring_dmabuf_map_info() */
+int dmabuf_io_map_info(struct dmabuf_io *io, int buffer, unsigned int target,
+		       struct io_uring_dmabuf_map *map);
+
+/* dmabuf_io_request.op */
+enum {
+	DMABUF_IO_READ	= 0,		/* from a file or block device to the buffer */
+	DMABUF_IO_WRITE	= 1,
+	DMABUF_IO_SEND	= 2,		/* to a socket */
+};
+
+/* dmabuf_io_request.flags: only dmabuf_io_wait() gives it back, whoever reaps meanwhile */
+#define DMABUF_IO_WAITED	(1U << 0)
+
+/**
+ * struct dmabuf_io_request - bytes from one place to another; zeroed at first
+ * @op:		DMABUF_IO_*
+ * @flags:	DMABUF_IO_WAITED
+ * @buffer:	a number of dmabuf_io_add_buffer()
+ * @target:	a number of dmabuf_io_add_target()
+ * @buffer_off:	where in the memory
+ * @target_off:	where in the file
+ * @size:	bytes
+ * @user_data:	the caller's
+ * @result:	when it is done: bytes, fewer than @size only at the end of a file; or -errno
+ * @moved:	when it is done: bytes, also if it failed
+ * @copied:	bytes of these that the CPU has copied: DMABUF_IO_BOUNCE and
+ *		IO_URING_DMABUF_COPY_OK
+ * @priv:	the library's
+ */
+struct dmabuf_io_request {
+	uint32_t op;
+	uint32_t flags;
+	int32_t buffer;
+	int32_t target;
+	uint64_t buffer_off;
+	uint64_t target_off;
+	uint64_t size;
+	uint64_t user_data;
+	int64_t result;
+	uint64_t moved;
+	uint64_t copied;
+	uint64_t priv[8];
+};
+
+/*
+ * How many of @requests have been taken, from the first on, or why the first was not:
+ * -EAGAIN: as many as can be are in flight. One that was taken stays where it is, until
+ * dmabuf_io_reap() has given it back or dmabuf_io_wait() has returned 0 for it; where one
+ * thread reaps, what others wait for has DMABUF_IO_WAITED.
+ */
+int dmabuf_io_submit(struct dmabuf_io *io, struct dmabuf_io_request *const *requests,
+		     unsigned int nr);
+/* Milliseconds; -1: without an end. How many are done, 0 after the time; -EINTR */
+int dmabuf_io_reap(struct dmabuf_io *io, struct dmabuf_io_request **requests,
+		   unsigned int max, int timeout);
+/* 0: it is done. -ETIMEDOUT, -EINTR: not yet. -EINVAL: it was never submitted */
+int dmabuf_io_wait(struct dmabuf_io *io, struct dmabuf_io_request *request, int timeout);
+/* Asks for its end, which may be any result; 0, or -EINVAL: it is not in flight */
+int dmabuf_io_cancel(struct dmabuf_io *io, struct dmabuf_io_request *request);
+/* For poll(2): an eventfd, which counts up when dmabuf_io_reap() may have something */
+int dmabuf_io_event_fd(struct dmabuf_io *io);
 
 #ifdef __cplusplus
 }
