@@ -43,6 +43,7 @@ static void become(struct program *p, int out, int err)
 	/* build/uring-dmabuf/uring-dmabuf, of build/tests/uring-dmabuf/<this program> */
 	char *path = strdup(program_sibling("../../uring-dmabuf/uring-dmabuf"));
 	char *argv[PROGRAM_MAX_ARGS + 1] = { (char *)"uring-dmabuf" };
+	int program;
 
 	for (int i = 0; i < PROGRAM_MAX_ARGS - 1 && p->argv[i]; i++)
 		argv[i + 1] = (char *)p->argv[i];
@@ -52,9 +53,13 @@ static void become(struct program *p, int out, int err)
 	if (p->fd == PROGRAM_FD ? fcntl(p->fd, F_SETFD, 0) :
 	    p->fd >= 0 && dup2(p->fd, PROGRAM_FD) < 0)
 		_exit(126);
+	/* who @before makes of this process may not come to the program's folder */
+	program = open(p->path ? p->path : path, O_PATH | O_CLOEXEC);
+	if (program < 0)
+		_exit(127);
 	if (p->before && p->before())
 		_exit(125);
-	execv(p->path ? p->path : path, argv + !!p->path);
+	execveat(program, "", argv + !!p->path, environ, AT_EMPTY_PATH);
 	_exit(127);
 }
 
