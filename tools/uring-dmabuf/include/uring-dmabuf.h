@@ -353,7 +353,7 @@ int dmabuf_io_map_info(struct dmabuf_io *io, int buffer, unsigned int target,
 enum {
 	DMABUF_IO_READ	= 0,		/* from a file or block device to the buffer */
 	DMABUF_IO_WRITE	= 1,
-	DMABUF_IO_SEND	= 2,		/* to a socket */
+	DMABUF_IO_SEND	= 2,		/* to a socket, in the order of submission */
 };
 
 /* dmabuf_io_request.flags: only dmabuf_io_wait() gives it back, whoever reaps meanwhile */

@@ -61,6 +61,22 @@ static struct dmabuf_io_request *pop(struct list *l)
 	return r;
 }
 
+/* It is not in the kernel, and start() is next */
+static void park(struct list *l, struct dmabuf_io_request *r)
+{
+	request_of(r)->waits = l;
+	append(l, r);
+}
+
+static struct dmabuf_io_request *unpark(struct list *l)
+{
+	struct dmabuf_io_request *r = pop(l);
+
+	if (r)
+		request_of(r)->waits = NULL;
+	return r;
+}
+
 /* ---- into the ring ---- */
 
 static char *chunk_of(const struct dmabuf_io *io, const struct request *q)
@@ -165,13 +181,21 @@ static void enqueue(struct dmabuf_io *io, struct dmabuf_io_request *r)
 static void start(struct dmabuf_io *io, struct dmabuf_io_request *r)
 {
 	struct io_buffer *b = io_buffer_of(io, r->buffer);
+	struct io_target *t = io_target_of(io, r->target);
 	struct request *q = request_of(r);
 
+	if (r->op == DMABUF_IO_SEND && !q->turn) {
+		if (t->sending) {
+			park(&t->sends, r);
+			return;
+		}
+		t->sending = true;
+		q->turn = 1;
+	}
 	set_step(b, r);
 	if (b->bounce && !q->chunk) {
 		if (!io->chunks) {
-			q->starves = 1;
-			append(&io->starved, r);
+			park(&io->starved, r);
 			return;
 		}
 		q->chunk = __builtin_ffs((int)io->chunks);
@@ -185,6 +209,34 @@ static void start(struct dmabuf_io *io, struct dmabuf_io_request *r)
 
 /* ---- out of the ring ---- */
 
+static void free_chunk(struct dmabuf_io *io, struct request *q)
+{
+	struct dmabuf_io_request *next = unpark(&io->starved);
+
+	io->chunks |= 1U << (q->chunk - 1);
+	q->chunk = 0;
+	if (next)
+		start(io, next);
+}
+
+/*
+ * The socket has taken all of the request, whose memory may not be free yet, or there will
+ * be no more of it: then what was to come behind it must not be sent, either
+ */
+static void end_turn(struct dmabuf_io *io, struct dmabuf_io_request *r, bool failed)
+{
+	struct io_target *t = io_target_of(io, r->target);
+	struct dmabuf_io_request *next;
+
+	request_of(r)->turn = 0;
+	t->sending = false;
+	while (failed && (next = unpark(&t->sends)))
+		finish(io, next, -ECANCELED);
+	next = unpark(&t->sends);
+	if (next)
+		start(io, next);
+}
+
 static void finish(struct dmabuf_io *io, struct dmabuf_io_request *r, int error)
 {
 	struct request *q = request_of(r);
@@ -193,17 +245,6 @@ static void finish(struct dmabuf_io *io, struct dmabuf_io_request *r, int error)
 	io_buffer_of(io, r->buffer)->users--;
 	io_target_of(io, r->target)->users--;
 	io->in_flight--;
-	if (q->chunk) {
-		struct dmabuf_io_request *next;
-
-		io->chunks |= 1U << (q->chunk - 1);
-		q->chunk = 0;
-		next = pop(&io->starved);
-		if (next) {
-			request_of(next)->starves = 0;
-			start(io, next);
-		}
-	}
 	if (r->flags & DMABUF_IO_WAITED) {
 		q->state = REQUEST_WAITED;
 	} else {
@@ -211,6 +252,10 @@ static void finish(struct dmabuf_io *io, struct dmabuf_io_request *r, int error)
 		append(&io->done, r);
 	}
 	io->news = true;
+	if (q->turn)
+		end_turn(io, r, error);
+	if (q->chunk)
+		free_chunk(io, q);
 }
 
 /* It is not submitted again */
@@ -280,6 +325,8 @@ static void complete(struct dmabuf_io *io, const struct io_uring_cqe *cqe)
 	} else if (cqe->flags & IORING_CQE_F_MORE) {
 		q->notify = 1;
 		q->result = cqe->res;
+		if (cqe->res >= 0 && r->moved + (uint32_t)cqe->res == r->size)
+			end_turn(io, r, false);
 	} else {
 		step_done(io, r, cqe->res);
 	}
@@ -429,6 +476,21 @@ int dmabuf_io_submit(struct dmabuf_io *io, struct dmabuf_io_request *const *requ
 	return n ? (int)n : ret;
 }
 
+/* What was to be sent behind it is cancelled with it: a stream has no gaps */
+static void cancel_waiting(struct dmabuf_io *io, struct dmabuf_io_request *r)
+{
+	bool behind = request_of(r)->waits != &io->starved;
+
+	while (r) {
+		struct dmabuf_io_request *next = behind ? request_of(r)->next : NULL;
+
+		take(request_of(r)->waits, r);
+		request_of(r)->waits = NULL;
+		finish(io, r, -ECANCELED);
+		r = next;
+	}
+}
+
 int dmabuf_io_cancel(struct dmabuf_io *io, struct dmabuf_io_request *r)
 {
 	struct request *q = request_of(r);
@@ -438,9 +500,8 @@ int dmabuf_io_cancel(struct dmabuf_io *io, struct dmabuf_io_request *r)
 	pthread_mutex_lock(&io->lock);
 	if (q->state != REQUEST_BUSY) {
 		ret = -EINVAL;
-	} else if (q->starves) {
-		take(&io->starved, r);
-		finish(io, r, -ECANCELED);
+	} else if (q->waits) {
+		cancel_waiting(io, r);
 	} else if (!q->cancel) {
 		q->cancel = 1;
 		sqe = get_sqe(io);
@@ -618,9 +679,10 @@ int dmabuf_io_wait(struct dmabuf_io *io, struct dmabuf_io_request *r, int timeou
 static void cancel_all(struct dmabuf_io *io)
 {
 	struct io_uring_sqe *sqe = get_sqe(io);
+	struct dmabuf_io_request *r;
 
-	/* those that are not in the kernel */
-	for (struct dmabuf_io_request *r; (r = pop(&io->starved)); )
+	/* those that are not in the kernel; a turn ends with who has it */
+	while ((r = unpark(&io->starved)))
 		finish(io, r, -ECANCELED);
 	if (!sqe)
 		return;

@@ -40,16 +40,18 @@ struct io_buffer {
 	pthread_mutex_t registering;	/* outside of @lock */
 };
 
+struct list {
+	struct dmabuf_io_request *first, *last;
+};
+
 struct io_target {
 	int id;
 	bool used;
 	bool socket;
 	unsigned int users;
 	int fd;
-};
-
-struct list {
-	struct dmabuf_io_request *first, *last;
+	bool sending;			/* a request has the turn */
+	struct list sends;		/* others, in their order */
 };
 
 struct dmabuf_io {
@@ -85,11 +87,12 @@ struct request {
 	uint8_t cancel;			/* has been asked for */
 	uint8_t notify;			/* a notification is to come */
 	uint8_t copied;			/* the CPU has copied what was to be sent */
-	uint8_t starves;		/* is in that list */
+	uint8_t turn;			/* the socket takes its bytes, and no other's */
 	uint8_t taken;			/* was submitted once */
 	uint32_t step;			/* bytes of the request in the kernel */
 	int32_t result;			/* of it, if a notification is to come */
 	int32_t chunk;			/* + 1 */
+	struct list *waits;		/* for its turn, or for a chunk: in this list */
 };
 
 static inline struct request *request_of(struct dmabuf_io_request *r)

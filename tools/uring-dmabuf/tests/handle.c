@@ -437,34 +437,109 @@ TEST_F(handle, a_peer_that_goes)
 	close(pair.tx);
 }
 
-/* More than there are chunks, none of which gets on: the last ones wait for one */
+/* More sends than there are chunks, none of which gets on: the last ones wait for one */
 TEST_F(handle, cancelled_before_it_began)
 {
 	struct dmabuf_io_request r[20], *all[20];
-	struct net_pair pair;
-	int buffer, target;
+	struct net_pair pairs[20];
+	struct dmabuf_io *io;
+	int buffer;
 
 	if (!BOUNCES)
 		SKIP(return, "only what bounces waits for a chunk");
-	SENDS(buffer, target, pair);
-	ASSERT_EQ(0, net_set(pair.tx, SOL_SOCKET, SO_SNDBUF, 64 * KiB));
+	ASSERT_EQ(0, dmabuf_io_open(&io, NULL));
+	buffer = dmabuf_io_add_buffer(io, &self->mem, DMABUF_IO_BOUNCE);
 	for (int i = 0; i < 20; i++) {
-		r[i] = request(DMABUF_IO_SEND, buffer, target, 0, 0, SIZE);
+		ASSERT_EQ(0, net_local("127.0.0.1", &pairs[i]));
+		ASSERT_EQ(0, net_set(pairs[i].tx, SOL_SOCKET, SO_SNDBUF, 64 * KiB));
+		r[i] = request(DMABUF_IO_SEND, buffer, dmabuf_io_add_target(io, pairs[i].tx), 0, 0,
+			       SIZE);
 		all[i] = &r[i];
 	}
-	ASSERT_EQ(20, dmabuf_io_submit(self->io, all, 20));
+	ASSERT_EQ(20, dmabuf_io_submit(io, all, 20));
 	for (int i = 16; i < 20; i++) {
-		EXPECT_EQ(0, dmabuf_io_cancel(self->io, &r[i]));
-		EXPECT_EQ(0, dmabuf_io_wait(self->io, &r[i], 0));
+		EXPECT_EQ(0, dmabuf_io_cancel(io, &r[i]));
+		EXPECT_EQ(0, dmabuf_io_wait(io, &r[i], 0));
 		EXPECT_EQ(-ECANCELED, r[i].result);
 		EXPECT_EQ(0, r[i].moved);
 	}
-	for (int i = 0; i < 16; i++)
-		EXPECT_EQ(0, dmabuf_io_cancel(self->io, &r[i]));
-	for (int i = 0; i < 16; i++) {
-		EXPECT_EQ(0, dmabuf_io_wait(self->io, &r[i], PATIENCE));
-		EXPECT_GT(SIZE, r[i].moved);
+	/* and one that has its chunk */
+	EXPECT_EQ(0, dmabuf_io_cancel(io, &r[0]));
+	EXPECT_EQ(0, dmabuf_io_wait(io, &r[0], PATIENCE));
+	EXPECT_GT(SIZE, r[0].moved);
+	dmabuf_io_close(io);
+	for (int i = 0; i < 20; i++)
+		net_close(&pairs[i]);
+}
+
+/* Of different sizes, from different places; the socket takes a part of one at a time */
+TEST_F(handle, sends_in_order)
+{
+	struct dmabuf_io_request r[40], *all[40], *got[40];
+	struct receiver peer = { 0 };
+	struct piece pieces[40];
+	struct net_pair pair;
+	int buffer, target, n = 0, ret;
+
+	SENDS(buffer, target, pair);
+	pattern_fill(self->data, 0, SIZE, SEED + 15);
+	ASSERT_EQ(0, dmabuf_mem_copy_to(&self->mem, 0, self->data, SIZE));
+	ASSERT_EQ(0, net_set(pair.tx, SOL_SOCKET, SO_SNDBUF, 64 * KiB));
+	for (int i = 0; i < 40; i++) {
+		pieces[i] = (struct piece) { SEED + 15, i * 100 * KiB + i, 1 + i * 5003 };
+		r[i] = request(DMABUF_IO_SEND, buffer, target, pieces[i].pos, 0, pieces[i].len);
+		all[i] = &r[i];
 	}
+	ASSERT_EQ(20, dmabuf_io_submit(self->io, all, 20));
+	ASSERT_EQ(20, dmabuf_io_submit(self->io, all + 20, 20));
+	ASSERT_EQ(0, receiver_start(&peer, pair.rx, pieces, 40));
+	while (n < 40) {
+		ret = dmabuf_io_reap(self->io, got, 40, PATIENCE);
+		ASSERT_LT(0, ret);
+		for (int i = 0; i < ret; i++)
+			EXPECT_EQ(got[i]->size, got[i]->result);
+		n += ret;
+	}
+	EXPECT_EQ(0, receiver_join(&peer));
+	net_close(&pair);
+}
+
+/* One that is cancelled takes along what was to come behind it, and nothing before it */
+TEST_F(handle, a_stream_has_no_gaps)
+{
+	struct dmabuf_io_request r[6], *all[6];
+	struct receiver peer = { 0 };
+	struct piece pieces[2];
+	struct net_pair pair;
+	int buffer, target;
+
+	SENDS(buffer, target, pair);
+	pattern_fill(self->data, 0, SIZE, SEED + 16);
+	ASSERT_EQ(0, dmabuf_mem_copy_to(&self->mem, 0, self->data, SIZE));
+	ASSERT_EQ(0, net_set(pair.tx, SOL_SOCKET, SO_SNDBUF, 64 * KiB));
+	r[0] = request(DMABUF_IO_SEND, buffer, target, 0, 0, 3 * MiB);
+	for (int i = 1; i < 6; i++)
+		r[i] = request(DMABUF_IO_SEND, buffer, target, 3 * MiB + i * 4096, 0, 4096);
+	for (int i = 0; i < 6; i++)
+		all[i] = &r[i];
+	ASSERT_EQ(6, dmabuf_io_submit(self->io, all, 6));
+	EXPECT_EQ(0, dmabuf_io_cancel(self->io, &r[2]));
+	for (int i = 2; i < 6; i++) {
+		EXPECT_EQ(0, dmabuf_io_wait(self->io, &r[i], 0));
+		EXPECT_EQ(-ECANCELED, r[i].result);
+	}
+	for (int i = 0; i < 2; i++)
+		pieces[i] = (struct piece) { SEED + 16, r[i].buffer_off, r[i].size };
+	ASSERT_EQ(0, receiver_start(&peer, pair.rx, pieces, 2));
+	for (int i = 0; i < 2; i++) {
+		EXPECT_EQ(0, dmabuf_io_wait(self->io, &r[i], PATIENCE));
+		EXPECT_EQ(r[i].size, r[i].result);
+	}
+	EXPECT_EQ(0, receiver_join(&peer));
+	/* the stream goes on with what is submitted then */
+	r[2] = request(DMABUF_IO_SEND, buffer, target, 1, 0, 4099);
+	ASSERT_EQ(1, submit(self->io, &r[2]));
+	EXPECT_EQ(4099, received(self->io, &r[2], pair.rx, SEED + 16));
 	net_close(&pair);
 }
 
