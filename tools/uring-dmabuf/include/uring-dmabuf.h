@@ -263,7 +263,7 @@ struct dmabuf_mem_ops;
 
 /**
  * struct dmabuf_mem - memory that is, or is behind, a dma-buf
- * @fd:		the dma-buf
+ * @fd:		the dma-buf; -1: it is none ("host")
  * @off:	where the memory begins in it
  * @size:	bytes
  * @ptr:	where the process sees it, or NULL
@@ -287,6 +287,7 @@ struct dmabuf_mem {
  *   heap:NAME		/dev/dma_heap/NAME
  *   cuda:N		memory of NVIDIA's GPU number N
  *   fd:N		a dma-buf that the process has; @size 0: all of it
+ *   host		pages of this process that are no dma-buf: DMABUF_IO_BOUNCE only
  * dmabuf_mem_why() says more of an error.
  */
 int dmabuf_mem_open(struct dmabuf_mem *mem, const char *spec, size_t size);

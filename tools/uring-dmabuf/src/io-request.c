@@ -10,6 +10,7 @@
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
+#include <linux/futex.h>
 
 #include "io.h"
 #include "kernel.h"
@@ -84,12 +85,19 @@ static char *chunk_of(const struct dmabuf_io *io, const struct request *q)
 	return io->bounce + (size_t)(q->chunk - 1) * BOUNCE_SIZE;
 }
 
-/* The copied bytes, where only the CPU comes to the memory */
+/* Memory of a device, which the CPU has to copy to and from a chunk */
+static bool takes_chunk(const struct io_buffer *b)
+{
+	return b->bounce && b->bounce->fd >= 0;
+}
+
+/* Memory of the process, as any program has it */
 static void prep_bounced(struct dmabuf_io *io, struct io_uring_sqe *sqe,
-			 const struct dmabuf_io_request *r, int fd)
+			 const struct dmabuf_io_request *r, const struct io_buffer *b, int fd)
 {
 	struct request *q = request_of((struct dmabuf_io_request *)r);
-	char *chunk = chunk_of(io, q);
+	char *chunk = takes_chunk(b) ? chunk_of(io, q) :
+				       (char *)b->bounce->ptr + r->buffer_off + r->moved;
 	uint64_t at = r->target_off + r->moved;
 
 	switch (r->op) {
@@ -132,19 +140,25 @@ static void prep_direct(struct io_uring_sqe *sqe, const struct dmabuf_io_request
 static void set_step(const struct io_buffer *b, struct dmabuf_io_request *r)
 {
 	uint64_t left = r->size - r->moved;
-	uint64_t most = b->bounce ? BOUNCE_SIZE : MAX_STEP;
+	uint64_t most = takes_chunk(b) ? BOUNCE_SIZE : MAX_STEP;
 
 	request_of(r)->step = (uint32_t)(left < most ? left : most);
 }
 
-/* False: the kernel has no memory for it now; it is tried again */
+/*
+ * False: the kernel has no memory for it now. It is tried again by the leader, which never
+ * sleeps for long, or by who polls
+ */
 static bool flush(struct dmabuf_io *io)
 {
 	while (io_uring_sq_ready(&io->ring)) {
 		int ret = io_uring_submit(&io->ring);
 
-		if (ret < 0 && ret != -EINTR)
-			return false;
+		if (ret >= 0 || ret == -EINTR)
+			continue;
+		if (io->event_fd >= 0)
+			eventfd_write(io->event_fd, 1);
+		return false;
 	}
 	return true;
 }
@@ -172,10 +186,17 @@ static void enqueue(struct dmabuf_io *io, struct dmabuf_io_request *r)
 		return;
 	}
 	if (b->bounce)
-		prep_bounced(io, sqe, r, fd);
+		prep_bounced(io, sqe, r, b, fd);
 	else
 		prep_direct(sqe, r, b, fd);
 	io_uring_sqe_set_data(sqe, r);
+}
+
+static bool may_take_chunk(const struct dmabuf_io *io, const struct dmabuf_io_request *r)
+{
+	int left = r->op == DMABUF_IO_SEND ? BOUNCE_FILES : 0;
+
+	return __builtin_popcount(io->chunks) > left;
 }
 
 static void start(struct dmabuf_io *io, struct dmabuf_io_request *r)
@@ -193,15 +214,15 @@ static void start(struct dmabuf_io *io, struct dmabuf_io_request *r)
 		q->turn = 1;
 	}
 	set_step(b, r);
-	if (b->bounce && !q->chunk) {
-		if (!io->chunks) {
-			park(&io->starved, r);
+	if (takes_chunk(b) && !q->chunk) {
+		if (!may_take_chunk(io, r)) {
+			park(&io->starved[r->op != DMABUF_IO_SEND], r);
 			return;
 		}
 		q->chunk = __builtin_ffs((int)io->chunks);
 		io->chunks &= io->chunks - 1;
 	}
-	if (b->bounce && r->op != DMABUF_IO_READ)
+	if (takes_chunk(b) && r->op != DMABUF_IO_READ)
 		append(&io->copies, r);
 	else
 		enqueue(io, r);
@@ -209,14 +230,40 @@ static void start(struct dmabuf_io *io, struct dmabuf_io_request *r)
 
 /* ---- out of the ring ---- */
 
+static void futex_wake(uint32_t *word)
+{
+	syscall(__NR_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+static void wake(struct waiter *w)
+{
+	if (w->woken)
+		return;
+	__atomic_store_n(&w->woken, 1, __ATOMIC_RELEASE);
+	futex_wake(&w->woken);
+}
+
+/* Who waits for the request, or for any */
+static void wake_for(struct dmabuf_io *io, const struct dmabuf_io_request *r)
+{
+	for (struct waiter *w = io->waiters; w; w = w->next)
+		if (w->r ? w->r == r : request_of((struct dmabuf_io_request *)r)->state == REQUEST_DONE)
+			wake(w);
+	io->news = true;
+}
+
 static void free_chunk(struct dmabuf_io *io, struct request *q)
 {
-	struct dmabuf_io_request *next = unpark(&io->starved);
-
 	io->chunks |= 1U << (q->chunk - 1);
 	q->chunk = 0;
-	if (next)
-		start(io, next);
+	for (int i = 1; i >= 0; i--) {
+		struct dmabuf_io_request *next = io->starved[i].first;
+
+		if (!next || !may_take_chunk(io, next))
+			continue;
+		start(io, unpark(&io->starved[i]));
+		return;
+	}
 }
 
 /*
@@ -230,7 +277,7 @@ static void end_turn(struct dmabuf_io *io, struct dmabuf_io_request *r, bool fai
 
 	request_of(r)->turn = 0;
 	t->sending = false;
-	while (failed && (next = unpark(&t->sends)))
+	while (failed && t->stream && (next = unpark(&t->sends)))
 		finish(io, next, -ECANCELED);
 	next = unpark(&t->sends);
 	if (next)
@@ -245,13 +292,19 @@ static void finish(struct dmabuf_io *io, struct dmabuf_io_request *r, int error)
 	io_buffer_of(io, r->buffer)->users--;
 	io_target_of(io, r->target)->users--;
 	io->in_flight--;
-	if (r->flags & DMABUF_IO_WAITED) {
+	if (error && r->op == DMABUF_IO_SEND && io_target_of(io, r->target)->stream) {
+		q->broke = 1;
+		io_target_of(io, r->target)->broken++;
+	}
+	if (io->closing) {
+		q->state = REQUEST_IDLE;
+	} else if (r->flags & DMABUF_IO_WAITED) {
 		q->state = REQUEST_WAITED;
 	} else {
 		q->state = REQUEST_DONE;
 		append(&io->done, r);
 	}
-	io->news = true;
+	wake_for(io, r);
 	if (q->turn)
 		end_turn(io, r, error);
 	if (q->chunk)
@@ -298,12 +351,13 @@ static void step_done(struct dmabuf_io *io, struct dmabuf_io_request *r, int res
 		finish(io, r, res);
 		return;
 	}
-	if (b->bounce && r->op == DMABUF_IO_READ && res) {
+	if (takes_chunk(b) && r->op == DMABUF_IO_READ && res) {
 		q->result = res;
 		append(&io->copies, r);
 		return;
 	}
-	if (b->bounce || q->copied)
+	/* a plain send is a copy to the socket */
+	if (takes_chunk(b) || q->copied || (b->bounce && r->op == DMABUF_IO_SEND))
 		r->copied += (uint32_t)res;
 	q->copied = 0;
 	advance(io, r, (uint32_t)res);
@@ -319,11 +373,9 @@ static void complete(struct dmabuf_io *io, const struct io_uring_cqe *cqe)
 		return;
 	q = request_of(r);
 	if (cqe->flags & IORING_CQE_F_NOTIF) {
-		q->notify = 0;
 		q->copied = r->op == DMABUF_IO_SEND && (uint32_t)cqe->res & NOTIF_ZC_COPIED;
 		step_done(io, r, q->result);
 	} else if (cqe->flags & IORING_CQE_F_MORE) {
-		q->notify = 1;
 		q->result = cqe->res;
 		if (cqe->res >= 0 && r->moved + (uint32_t)cqe->res == r->size)
 			end_turn(io, r, false);
@@ -347,6 +399,51 @@ static void drain(struct dmabuf_io *io)
 	flush(io);
 }
 
+/*
+ * What is done outside of a leader's sleep, by a copy or a cancellation, is told to the
+ * leader, who sleeps until there is a completion; and to who polls the eventfd, as the kernel
+ * may have told them of the completion before it was taken. What is left to be copied is for
+ * any of them.
+ */
+static void announce(struct dmabuf_io *io)
+{
+	bool copies = io->copies.first;
+
+	if (!io->news && !copies)
+		return;
+	io->news = false;
+	if (io->leader) {
+		struct io_uring_sqe *sqe = get_sqe(io);
+
+		if (sqe) {
+			io_uring_prep_nop(sqe);
+			io_uring_sqe_set_data(sqe, NULL);
+			flush(io);
+		}
+	}
+	if (io->event_fd >= 0 && (io->done.first || copies))
+		eventfd_write(io->event_fd, 1);
+}
+
+/* If nobody leads, and nobody is on the way to do so, somebody has to */
+static void hand_over(struct dmabuf_io *io)
+{
+	if (io->leader)
+		return;
+	for (struct waiter *w = io->waiters; w; w = w->next)
+		if (w->woken)
+			return;
+	if (io->waiters)
+		wake(io->waiters);
+}
+
+static void unlock(struct dmabuf_io *io)
+{
+	announce(io);
+	hand_over(io);
+	pthread_mutex_unlock(&io->lock);
+}
+
 /* What the CPU has to copy; it may wait for an exporter, so without the lock */
 static void copy_one(struct dmabuf_io *io, struct dmabuf_io_request *r)
 {
@@ -356,7 +453,7 @@ static void copy_one(struct dmabuf_io *io, struct dmabuf_io_request *r)
 	char *chunk = chunk_of(io, q);
 	int ret;
 
-	pthread_mutex_unlock(&io->lock);
+	unlock(io);
 	if (r->op == DMABUF_IO_READ)
 		ret = dmabuf_mem_copy_to(mem, at, chunk, (size_t)q->result);
 	else
@@ -374,49 +471,17 @@ static void copy_one(struct dmabuf_io *io, struct dmabuf_io_request *r)
 	}
 }
 
-/* True: there were some, and the world has changed meanwhile */
-static bool run_copies(struct dmabuf_io *io)
+/* True: there was something to copy, and the world has changed meanwhile */
+static bool run_copy(struct dmabuf_io *io)
 {
 	struct dmabuf_io_request *r = pop(&io->copies);
 
 	if (!r)
 		return false;
-	do {
-		copy_one(io, r);
-		r = pop(&io->copies);
-	} while (r);
+	copy_one(io, r);
 	flush(io);
-	return true;
-}
-
-/*
- * To all whom a request that is done may concern: who waits here; the leader, who sleeps in
- * the kernel until there is a completion; who polls the eventfd, as the kernel may have
- * told them of the completion before it was taken.
- */
-static void announce(struct dmabuf_io *io)
-{
-	if (!io->news)
-		return;
-	io->news = false;
-	pthread_cond_broadcast(&io->changed);
-	if (io->leader) {
-		struct io_uring_sqe *sqe = get_sqe(io);
-
-		if (sqe) {
-			io_uring_prep_nop(sqe);
-			io_uring_sqe_set_data(sqe, NULL);
-			flush(io);
-		}
-	}
-	if (io->event_fd >= 0 && io->done.first)
-		eventfd_write(io->event_fd, 1);
-}
-
-static void unlock(struct dmabuf_io *io)
-{
 	announce(io);
-	pthread_mutex_unlock(&io->lock);
+	return true;
 }
 
 /* ---- submission ---- */
@@ -468,10 +533,16 @@ int dmabuf_io_submit(struct dmabuf_io *io, struct dmabuf_io_request *const *requ
 		io_buffer_of(io, r->buffer)->users++;
 		io_target_of(io, r->target)->users++;
 		io->in_flight++;
-		start(io, r);
+		/* it would leave a gap, of which its owner does not know yet */
+		if (r->op == DMABUF_IO_SEND && io_target_of(io, r->target)->broken)
+			finish(io, r, -ECANCELED);
+		else
+			start(io, r);
 	}
 	flush(io);
-	run_copies(io);
+	/* as many as it has brought */
+	for (unsigned int i = 0; i < n && run_copy(io); i++)
+		;
 	unlock(io);
 	return n ? (int)n : ret;
 }
@@ -479,12 +550,14 @@ int dmabuf_io_submit(struct dmabuf_io *io, struct dmabuf_io_request *const *requ
 /* What was to be sent behind it is cancelled with it: a stream has no gaps */
 static void cancel_waiting(struct dmabuf_io *io, struct dmabuf_io_request *r)
 {
-	bool behind = request_of(r)->waits != &io->starved;
+	struct list *l = request_of(r)->waits;
+	bool behind = l != &io->starved[0] && l != &io->starved[1] &&
+		      io_target_of(io, r->target)->stream;
 
 	while (r) {
 		struct dmabuf_io_request *next = behind ? request_of(r)->next : NULL;
 
-		take(request_of(r)->waits, r);
+		take(l, r);
 		request_of(r)->waits = NULL;
 		finish(io, r, -ECANCELED);
 		r = next;
@@ -502,7 +575,8 @@ int dmabuf_io_cancel(struct dmabuf_io *io, struct dmabuf_io_request *r)
 		ret = -EINVAL;
 	} else if (q->waits) {
 		cancel_waiting(io, r);
-	} else if (!q->cancel) {
+	} else {
+		/* once more is harmless, and helps if there was no entry */
 		q->cancel = 1;
 		sqe = get_sqe(io);
 		if (sqe) {
@@ -555,24 +629,19 @@ static bool time_left(const struct deadline *d, struct timespec *left)
 }
 
 /*
- * Until the kernel has a completion. What could not be submitted (the kernel had no memory)
- * is tried again soon.
+ * Until the kernel has a completion, but for a second at most: what others could not submit
+ * then (the kernel had no memory) is tried again, and sooner if it is known already.
  */
 static int sleep_in_kernel(struct dmabuf_io *io, const struct timespec *left, bool soon)
 {
-	struct __kernel_timespec ts = { 0 };
-	struct io_uring_getevents_arg arg = { 0 };
+	struct __kernel_timespec ts = { .tv_sec = !soon, .tv_nsec = soon ? 10000000 : 0 };
+	struct io_uring_getevents_arg arg = { .ts = to_u64(&ts) };
 
-	if (left) {
+	if (left && (left->tv_sec < ts.tv_sec ||
+		     (left->tv_sec == ts.tv_sec && left->tv_nsec < ts.tv_nsec))) {
 		ts.tv_sec = left->tv_sec;
 		ts.tv_nsec = left->tv_nsec;
 	}
-	if (soon && (!left || ts.tv_sec || ts.tv_nsec > 10000000)) {
-		ts.tv_sec = 0;
-		ts.tv_nsec = 10000000;
-	}
-	if (left || soon)
-		arg.ts = to_u64(&ts);
 	if (syscall(__NR_io_uring_enter, io->ring.ring_fd, 0, 1,
 		    IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG, &arg, sizeof(arg)) >= 0)
 		return 0;
@@ -591,33 +660,71 @@ static int lead(struct dmabuf_io *io, const struct timespec *left)
 	pthread_mutex_lock(&io->lock);
 	io->leader = false;
 	drain(io);
-	pthread_cond_broadcast(&io->changed);
 	return ret;
 }
 
-/* One round of waiting, under the lock: 0, -ETIMEDOUT or -EINTR */
-static int wait_once(struct dmabuf_io *io, const struct deadline *d)
+/* As one of the others. There always is a time, so that a signal handler ends it: -EINTR */
+static int follow(struct dmabuf_io *io, const struct deadline *d,
+		  const struct dmabuf_io_request *r)
+{
+	struct waiter w = { .r = r, .next = io->waiters };
+	struct timespec at = d->at;
+	long ret;
+
+	if (d->none) {
+		clock_gettime(CLOCK_MONOTONIC, &at);
+		at.tv_sec += 3600;
+	}
+	if (w.next)
+		w.next->prev = &w;
+	io->waiters = &w;
+	pthread_mutex_unlock(&io->lock);
+	ret = syscall(__NR_futex, &w.woken, FUTEX_WAIT_BITSET_PRIVATE, 0, &at, NULL,
+		      FUTEX_BITSET_MATCH_ANY);
+	ret = ret < 0 && errno == EINTR ? -EINTR : 0;
+	pthread_mutex_lock(&io->lock);
+	if (w.next)
+		w.next->prev = w.prev;
+	if (w.prev)
+		w.prev->next = w.next;
+	else
+		io->waiters = w.next;
+	return (int)ret;
+}
+
+/* One round of waiting for @r or any, under the lock: 0, -ETIMEDOUT or -EINTR */
+static int wait_once(struct dmabuf_io *io, const struct deadline *d,
+		     const struct dmabuf_io_request *r, bool copied)
 {
 	struct timespec left;
 
 	if (d->now || (!d->none && !time_left(d, &left)))
 		return -ETIMEDOUT;
+	/* there may be more to copy, or what it waits for is there */
+	if (copied)
+		return 0;
 	announce(io);
-	if (!io->leader)
-		return lead(io, d->none ? NULL : &left);
-	if (d->none)
-		pthread_cond_wait(&io->changed, &io->lock);
-	else
-		pthread_cond_timedwait(&io->changed, &io->lock, &d->at);
-	return 0;
+	return io->leader ? follow(io, d, r) : lead(io, d->none ? NULL : &left);
 }
 
-static void look(struct dmabuf_io *io)
+/* Takes what is there. True: it has copied something, one thing, so that time is looked at */
+static bool look(struct dmabuf_io *io)
 {
-	do {
-		if (!io->leader)
-			drain(io);
-	} while (run_copies(io));
+	if (!io->leader)
+		drain(io);
+	return run_copy(io);
+}
+
+/* It is its owner's again, who knows what has become of it */
+static void give_back(struct dmabuf_io *io, struct dmabuf_io_request *r)
+{
+	struct request *q = request_of(r);
+	struct io_target *t = io_target_of(io, r->target);
+
+	q->state = REQUEST_IDLE;
+	if (q->broke && t)
+		t->broken--;
+	q->broke = 0;
 }
 
 int dmabuf_io_reap(struct dmabuf_io *io, struct dmabuf_io_request **requests,
@@ -631,15 +738,19 @@ int dmabuf_io_reap(struct dmabuf_io *io, struct dmabuf_io_request **requests,
 		return -EINVAL;
 	pthread_mutex_lock(&io->lock);
 	for (;;) {
-		look(io);
+		bool copied = look(io);
+
 		for (; n < max && io->done.first; n++) {
 			requests[n] = pop(&io->done);
-			request_of(requests[n])->state = REQUEST_IDLE;
+			give_back(io, requests[n]);
 		}
 		if (n || ret)
 			break;
-		ret = wait_once(io, &d);
+		ret = wait_once(io, &d, NULL, copied);
 	}
+	/* who waits for one of them by name */
+	for (unsigned int i = 0; i < n; i++)
+		wake_for(io, requests[i]);
 	unlock(io);
 	if (n)
 		return (int)n;
@@ -658,17 +769,19 @@ int dmabuf_io_wait(struct dmabuf_io *io, struct dmabuf_io_request *r, int timeou
 		return -EINVAL;
 	}
 	for (;;) {
-		look(io);
+		bool copied = look(io);
+
 		if (q->state != REQUEST_BUSY) {
 			if (q->state == REQUEST_DONE)
 				take(&io->done, r);
-			q->state = REQUEST_IDLE;
+			if (q->state != REQUEST_IDLE)
+				give_back(io, r);
 			ret = 0;
 			break;
 		}
 		if (ret)
 			break;
-		ret = wait_once(io, &d);
+		ret = wait_once(io, &d, r, copied);
 	}
 	unlock(io);
 	return ret;
@@ -682,8 +795,9 @@ static void cancel_all(struct dmabuf_io *io)
 	struct dmabuf_io_request *r;
 
 	/* those that are not in the kernel; a turn ends with who has it */
-	while ((r = unpark(&io->starved)))
-		finish(io, r, -ECANCELED);
+	for (int i = 0; i < 2; i++)
+		while ((r = unpark(&io->starved[i])))
+			finish(io, r, -ECANCELED);
 	if (!sqe)
 		return;
 	io_uring_prep_cancel(sqe, NULL, IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL);
@@ -694,14 +808,19 @@ static void cancel_all(struct dmabuf_io *io)
 void io_end_requests(struct dmabuf_io *io)
 {
 	static const struct timespec again = { .tv_nsec = 100000000 };
+	struct dmabuf_io_request *r;
 
 	pthread_mutex_lock(&io->lock);
 	io->closing = true;
+	/* done, and never asked for */
+	while ((r = pop(&io->done)))
+		request_of(r)->state = REQUEST_IDLE;
 	look(io);
 	while (io->in_flight) {
 		cancel_all(io);
 		lead(io, &again);
-		look(io);
+		while (look(io))
+			;
 	}
 	pthread_mutex_unlock(&io->lock);
 }

@@ -29,23 +29,6 @@ static int check_params(struct dmabuf_io_params *p)
 	return 0;
 }
 
-/* The condition's clock is the one that timeouts are of */
-static int init_locks(struct dmabuf_io *io)
-{
-	pthread_condattr_t attr;
-	int err = pthread_condattr_init(&attr);
-
-	if (err)
-		return -err;
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	err = pthread_cond_init(&io->changed, &attr);
-	pthread_condattr_destroy(&attr);
-	if (err)
-		return -err;
-	pthread_mutex_init(&io->lock, NULL);
-	return 0;
-}
-
 static int init_tables(struct dmabuf_io *io)
 {
 	size_t words = (io->max_targets + 63) / 64;
@@ -128,15 +111,11 @@ int dmabuf_io_open(struct dmabuf_io **handle, const struct dmabuf_io_params *par
 	ret = init_tables(io);
 	if (!ret)
 		ret = init_ring(io);
-	if (!ret) {
-		ret = init_locks(io);
-		if (ret)
-			io_uring_queue_exit(&io->ring);
-	}
 	if (ret) {
 		free_all(io);
 		return ret;
 	}
+	pthread_mutex_init(&io->lock, NULL);
 	*handle = io;
 	return 0;
 }
@@ -146,9 +125,11 @@ void dmabuf_io_close(struct dmabuf_io *io)
 	if (!io)
 		return;
 	io_end_requests(io);
+	/* a child that was forked has the ring, too, and would keep what is registered */
+	io_uring_unregister_buffers(&io->ring);
 	io_uring_queue_exit(&io->ring);
 	for (unsigned int i = 0; i < io->max_buffers; i++) {
-		if (io->buffers[i].used)
+		if (io->buffers[i].fd >= 0)
 			close(io->buffers[i].fd);
 		pthread_mutex_destroy(&io->buffers[i].registering);
 	}
@@ -157,7 +138,6 @@ void dmabuf_io_close(struct dmabuf_io *io)
 			close(io->targets[i].fd);
 	if (io->event_fd >= 0)
 		close(io->event_fd);
-	pthread_cond_destroy(&io->changed);
 	pthread_mutex_destroy(&io->lock);
 	free_all(io);
 }
@@ -253,6 +233,11 @@ static int make_bounce(struct dmabuf_io *io)
 	return 0;
 }
 
+static bool is_host(const struct dmabuf_mem *mem)
+{
+	return mem->fd < 0 && mem->ptr;
+}
+
 /* Pages of the dma-buf are registered: all that the memory is in */
 static void set_range(struct io_buffer *b, const struct dmabuf_mem *mem)
 {
@@ -266,17 +251,19 @@ int dmabuf_io_add_buffer(struct dmabuf_io *io, struct dmabuf_mem *mem, unsigned 
 {
 	bool bounce = flags == DMABUF_IO_BOUNCE;
 	struct io_buffer *b = NULL;
-	int fd, ret;
+	int fd = -1, ret;
 
 	if (!bounce && flags & (DMABUF_IO_BOUNCE | IO_URING_DMABUF_ADD_TARGETS))
 		return -EINVAL;
-	if (!mem->size)
+	/* memory that nobody has opened cannot be copied */
+	if (!mem->size || (bounce && !mem->ops))
 		return -EINVAL;
-	fd = fcntl(mem->fd, F_DUPFD_CLOEXEC, 0);
-	if (fd < 0)
+	if (!bounce || !is_host(mem))
+		fd = fcntl(mem->fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0 && !(bounce && is_host(mem)))
 		return -errno;
 	pthread_mutex_lock(&io->lock);
-	ret = bounce ? make_bounce(io) : 0;
+	ret = bounce && !is_host(mem) ? make_bounce(io) : 0;
 	for (unsigned int i = 0; i < io->max_buffers && !ret && !b; i++)
 		if (!io->buffers[i].used)
 			b = &io->buffers[i];
@@ -292,7 +279,7 @@ int dmabuf_io_add_buffer(struct dmabuf_io *io, struct dmabuf_mem *mem, unsigned 
 		ret = b->id;
 	}
 	pthread_mutex_unlock(&io->lock);
-	if (ret < 0)
+	if (ret < 0 && fd >= 0)
 		close(fd);
 	return ret;
 }
@@ -322,7 +309,8 @@ int dmabuf_io_remove_buffer(struct dmabuf_io *io, int buffer)
 	if (!ret) {
 		for (unsigned int i = 0; i < io->max_targets; i++)
 			set_prepared(b, i, false);
-		close(b->fd);
+		if (b->fd >= 0)
+			close(b->fd);
 		b->fd = -1;
 		b->used = false;
 		b->id = next_id(b->id);
@@ -332,6 +320,14 @@ int dmabuf_io_remove_buffer(struct dmabuf_io *io, int buffer)
 }
 
 /* ---- targets ---- */
+
+static bool is_stream(int fd)
+{
+	socklen_t len = sizeof(int);
+	int type;
+
+	return !getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) && type == SOCK_STREAM;
+}
 
 int dmabuf_io_add_target(struct dmabuf_io *io, int fd)
 {
@@ -355,6 +351,8 @@ int dmabuf_io_add_target(struct dmabuf_io *io, int fd)
 		t->used = true;
 		t->fd = own;
 		t->socket = S_ISSOCK(st.st_mode);
+		t->stream = t->socket && is_stream(own);
+		t->broken = 0;
 		ret = t->id;
 	} else {
 		ret = -ENOSPC;
@@ -433,14 +431,20 @@ int dmabuf_io_prepare(struct dmabuf_io *io, int buffer, int target,
 
 	/* users hold what is read here; two that prepare the same do it one after the other */
 	pthread_mutex_lock(&b->registering);
-	ret = register_for(io, b, t->fd, why);
-	if (!ret)
+	pthread_mutex_lock(&io->lock);
+	ret = !io_is_prepared(b, t);
+	pthread_mutex_unlock(&io->lock);
+	if (ret)
+		ret = register_for(io, b, t->fd, why);
+	pthread_mutex_lock(&io->lock);
+	if (!ret) {
 		b->registered = true;
+		set_prepared(b, index_of(target), true);
+	}
+	pthread_mutex_unlock(&io->lock);
 	pthread_mutex_unlock(&b->registering);
 
 	pthread_mutex_lock(&io->lock);
-	if (!ret)
-		set_prepared(b, index_of(target), true);
 	b->users--;
 	t->users--;
 	pthread_mutex_unlock(&io->lock);

@@ -6,7 +6,8 @@
  *		anybody sleeps: in the kernel for a completion, or for an exporter
  *   @leader	somebody sleeps in the kernel for completions. Only the leader takes
  *		completions then: were they taken by others while it is on its way into the
- *		kernel, it would sleep for one that has been. All others sleep at @changed
+ *		kernel, it would sleep for one that has been. All others are @waiters, each at
+ *		a futex of its own. When the leader leaves, it wakes one of them to lead
  *   users	of a buffer and a target: requests in flight, and a prepare under way. What
  *		has users stays
  */
@@ -18,6 +19,7 @@
 #include "uring-dmabuf.h"
 
 #define BOUNCE_CHUNKS	16
+#define BOUNCE_FILES	8	/* of them, that sends leave alone: a peer may never take its data */
 #define BOUNCE_SIZE	(1U << 20)
 
 /* A number: an index, and above it how often that index was given out. Never negative. */
@@ -35,7 +37,7 @@ struct io_buffer {
 	uint64_t off, size;		/* of what is registered, in the dma-buf */
 	uint64_t begins;		/* the memory, in what is registered */
 	uint64_t length;
-	struct dmabuf_mem *bounce;
+	struct dmabuf_mem *bounce;	/* by way of a chunk, or, if it is host memory, as it is */
 	uint64_t *prepared;		/* a bit for each target */
 	pthread_mutex_t registering;	/* outside of @lock */
 };
@@ -50,14 +52,23 @@ struct io_target {
 	bool socket;
 	unsigned int users;
 	int fd;
+	bool stream;			/* its bytes have an order */
+	unsigned int broken;		/* sends that failed, and whose owners do not know yet */
 	bool sending;			/* a request has the turn */
 	struct list sends;		/* others, in their order */
 };
 
+/* A thread that sleeps: for one request, or, if it is NULL, for any */
+struct waiter {
+	const struct dmabuf_io_request *r;
+	uint32_t woken;			/* the futex */
+	struct waiter *next, *prev;
+};
+
 struct dmabuf_io {
 	pthread_mutex_t lock;
-	pthread_cond_t changed;
 	struct io_uring ring;
+	struct waiter *waiters;
 	bool leader;
 	bool closing;
 	bool news;			/* a request is done, and not everybody knows */
@@ -68,7 +79,7 @@ struct dmabuf_io {
 	struct io_target *targets;
 	struct list done;		/* nobody has them yet */
 	struct list copies;		/* the CPU is to copy for them */
-	struct list starved;		/* of chunks */
+	struct list starved[2];		/* of chunks: sends, others */
 	char *bounce;			/* BOUNCE_CHUNKS of BOUNCE_SIZE */
 	uint32_t chunks;		/* free ones, a bit each */
 };
@@ -85,10 +96,10 @@ struct request {
 	struct dmabuf_io_request *next, *prev;
 	uint8_t state;
 	uint8_t cancel;			/* has been asked for */
-	uint8_t notify;			/* a notification is to come */
 	uint8_t copied;			/* the CPU has copied what was to be sent */
 	uint8_t turn;			/* the socket takes its bytes, and no other's */
 	uint8_t taken;			/* was submitted once */
+	uint8_t broke;			/* counts in the target's @broken */
 	uint32_t step;			/* bytes of the request in the kernel */
 	int32_t result;			/* of it, if a notification is to come */
 	int32_t chunk;			/* + 1 */

@@ -13,7 +13,7 @@
 #include "mem.h"
 
 static const struct dmabuf_mem_ops *const sources[] = {
-	&mem_udmabuf, &mem_heap, &mem_fd, &mem_cuda,
+	&mem_udmabuf, &mem_heap, &mem_fd, &mem_cuda, &mem_host,
 };
 
 static __thread char why[256];
@@ -72,7 +72,7 @@ int dmabuf_mem_open(struct dmabuf_mem *mem, const char *spec, size_t size)
 	mem->fd = -1;
 	ops = source_of(spec, &arg);
 	if (!ops)
-		return mem_why(EINVAL, "%s: no such memory; there are udmabuf, heap:NAME, cuda:N and fd:N",
+		return mem_why(EINVAL, "%s: no such memory; there are udmabuf, heap:NAME, cuda:N, fd:N and host",
 			       spec);
 	if (!size && ops != &mem_fd)
 		return mem_why(EINVAL, "%s: how large?", spec);
@@ -114,7 +114,8 @@ void dmabuf_mem_close(struct dmabuf_mem *mem)
 			munmap((char *)mem->ptr - mem->off, mem->off + mem->size);
 		if (mem->ops->close)
 			mem->ops->close(mem);
-		close(mem->fd);
+		if (mem->fd >= 0)
+			close(mem->fd);
 	}
 	memset(mem, 0, sizeof(*mem));
 	mem->fd = -1;
@@ -150,7 +151,7 @@ int dmabuf_mem_copy_to(struct dmabuf_mem *mem, uint64_t off, const void *from, s
 	ret = check_range(mem, off, len);
 	if (ret)
 		return ret;
-	if ((fcntl(mem->fd, F_GETFL) & O_ACCMODE) == O_RDONLY)
+	if (mem->fd >= 0 && (fcntl(mem->fd, F_GETFL) & O_ACCMODE) == O_RDONLY)
 		return mem_why(EACCES, "the dma-buf's fd is read-only: export it with O_RDWR");
 	if (mem->ops->copy)
 		return len ? mem->ops->copy(mem, off, NULL, from, len) : 0;

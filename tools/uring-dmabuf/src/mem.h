@@ -9,7 +9,8 @@
  * struct dmabuf_mem_ops - a source of memory
  * @name:	the first word of a specification
  * @arg:	it is followed by a colon and more
- * @open:	@arg: what follows the colon. Sets @fd, @off and @size of a zeroed @mem;
+ * @open:	@arg: what follows the colon. Sets @fd (-1: it is no dma-buf), @off and @size
+ *		of a zeroed @mem;
  *		what can be mapped is mapped by the caller. -errno, after mem_why()
  * @from_ptr:	the same of memory that the process has already; NULL: there is no such thing
  * @copy:	@len bytes at @off of the memory, to @to or from @from, the other one is NULL;
@@ -25,7 +26,7 @@ struct dmabuf_mem_ops {
 	void (*close)(struct dmabuf_mem *mem);
 };
 
-extern const struct dmabuf_mem_ops mem_udmabuf, mem_heap, mem_fd, mem_cuda;
+extern const struct dmabuf_mem_ops mem_udmabuf, mem_heap, mem_fd, mem_cuda, mem_host;
 
 /* Sets what dmabuf_mem_why() says; returns -@err */
 int mem_why(int err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <linux/dma-buf.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -251,6 +253,9 @@ TEST_F(handle, wrong_buffers_and_targets)
 	EXPECT_EQ(-EBADF, dmabuf_io_add_buffer(self->io, &none, 0));
 	none.size = 0;
 	EXPECT_EQ(-EINVAL, dmabuf_io_add_buffer(self->io, &none, 0));
+	none = self->mem;
+	none.ops = NULL;
+	EXPECT_EQ(-EINVAL, dmabuf_io_add_buffer(self->io, &none, DMABUF_IO_BOUNCE));
 	EXPECT_EQ(-EINVAL, dmabuf_io_add_buffer(self->io, &self->mem, DMABUF_IO_BOUNCE | 1));
 	EXPECT_EQ(-EINVAL, dmabuf_io_add_buffer(self->io, &self->mem, IO_URING_DMABUF_ADD_TARGETS));
 	EXPECT_EQ(-EBADF, dmabuf_io_add_target(self->io, -1));
@@ -457,12 +462,15 @@ TEST_F(handle, cancelled_before_it_began)
 		all[i] = &r[i];
 	}
 	ASSERT_EQ(20, dmabuf_io_submit(io, all, 20));
-	for (int i = 16; i < 20; i++) {
+	for (int i = 8; i < 20; i++) {
 		EXPECT_EQ(0, dmabuf_io_cancel(io, &r[i]));
 		EXPECT_EQ(0, dmabuf_io_wait(io, &r[i], 0));
 		EXPECT_EQ(-ECANCELED, r[i].result);
 		EXPECT_EQ(0, r[i].moved);
 	}
+	/* files have chunks of their own: a peer may never take its data */
+	r[8] = request(DMABUF_IO_READ, buffer, dmabuf_io_add_target(io, self->disk), 0, 0, 2 * MiB);
+	EXPECT_EQ(2 * MiB, done(io, &r[8]));
 	/* and one that has its chunk */
 	EXPECT_EQ(0, dmabuf_io_cancel(io, &r[0]));
 	EXPECT_EQ(0, dmabuf_io_wait(io, &r[0], PATIENCE));
@@ -536,6 +544,17 @@ TEST_F(handle, a_stream_has_no_gaps)
 		EXPECT_EQ(r[i].size, r[i].result);
 	}
 	EXPECT_EQ(0, receiver_join(&peer));
+	/* what comes before its owner knows that one failed would leave a gap, too */
+	r[0].flags = r[1].flags = r[2].flags = DMABUF_IO_WAITED;
+	ASSERT_EQ(1, submit(self->io, &r[0]));
+	ASSERT_EQ(1, submit(self->io, &r[1]));
+	ASSERT_EQ(0, dmabuf_io_cancel(self->io, &r[1]));
+	ASSERT_EQ(1, submit(self->io, &r[2]));
+	EXPECT_EQ(0, dmabuf_io_wait(self->io, &r[2], 0));
+	EXPECT_EQ(-ECANCELED, r[2].result);
+	ASSERT_EQ(0, dmabuf_io_wait(self->io, &r[1], 0));
+	EXPECT_EQ(-ECANCELED, r[1].result);
+	EXPECT_EQ(3 * MiB, received(self->io, &r[0], pair.rx, SEED + 16));
 	/* the stream goes on with what is submitted then */
 	r[2] = request(DMABUF_IO_SEND, buffer, target, 1, 0, 4099);
 	ASSERT_EQ(1, submit(self->io, &r[2]));
@@ -597,6 +616,55 @@ TEST_F(handle, signals)
 	/* the send goes on */
 	EXPECT_EQ(SIZE, received(self->io, &r, pair.rx, SEED + 13));
 	net_close(&pair);
+}
+
+/* One that waits while another thread sleeps in the kernel hears of a signal, too */
+static void *waits_undisturbed(void *arg)
+{
+	struct dmabuf_io_request *r = arg;
+	struct dmabuf_io *io = (void *)(uintptr_t)r->user_data;
+	sigset_t all;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, NULL);
+	return (void *)(intptr_t)dmabuf_io_wait(io, r, PATIENCE);
+}
+
+TEST_F(handle, signals_of_others)
+{
+	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 };
+	struct itimerspec soon = { .it_value = { .tv_nsec = 200000000 } };
+	struct sigaction act = { .sa_handler = nothing };
+	struct dmabuf_io_request r[2], *got;
+	struct net_pair pair;
+	int buffer, target;
+	pthread_t thread;
+	timer_t timer;
+	void *ret;
+
+	SENDS(buffer, target, pair);
+	ASSERT_EQ(0, net_set(pair.tx, SOL_SOCKET, SO_SNDBUF, 64 * KiB));
+	for (int i = 0; i < 2; i++) {
+		r[i] = request(DMABUF_IO_SEND, buffer, target, 0, 0, SIZE);
+		r[i].flags = DMABUF_IO_WAITED;
+		r[i].user_data = (uintptr_t)self->io;
+		ASSERT_EQ(1, submit(self->io, &r[i]));
+	}
+	ASSERT_EQ(0, sigaction(SIGUSR1, &act, NULL));
+	ASSERT_EQ(0, timer_create(CLOCK_MONOTONIC, &event, &timer));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, waits_undisturbed, &r[0]));
+	lab_sleep_ms(100);
+	ASSERT_EQ(0, timer_settime(timer, 0, &soon, NULL));
+	EXPECT_EQ(-EINTR, dmabuf_io_wait(self->io, &r[1], -1));
+	ASSERT_EQ(0, timer_settime(timer, 0, &soon, NULL));
+	EXPECT_EQ(-EINTR, dmabuf_io_reap(self->io, &got, 1, PATIENCE));
+	timer_delete(timer);
+	close(pair.rx);
+	EXPECT_EQ(0, dmabuf_io_wait(self->io, &r[1], PATIENCE));
+	EXPECT_GT(0, r[1].result);
+	pthread_join(thread, &ret);
+	EXPECT_EQ(NULL, ret);
+	close(pair.tx);
 }
 
 /* ---- threads ---- */
@@ -827,6 +895,82 @@ TEST_F(handle, slow_exporter)
 	EXPECT_EQ(0, dmabuf_io_remove_buffer(self->io, slow_buffer));
 	dmabuf_mem_close(&slow);
 	EXPECT_TRUE(bufinfo_wait(bar.fd, 0, 10000));
+	mem_destroy(&bar);
+}
+
+static int ioctl_sync_file(int fd, unsigned long request, int sync)
+{
+	struct dma_buf_export_sync_file arg = { .flags = DMA_BUF_SYNC_RW, .fd = sync };
+
+	return ioctl(fd, request, &arg) ? -errno : arg.fd;
+}
+
+/* The CPU has to wait for the fence of @bar before it looks at @mem */
+static int make_slow(struct dmabuf_mem *mem, const struct mem *bar)
+{
+	int sync = ioctl_sync_file(bar->fd, DMA_BUF_IOCTL_EXPORT_SYNC_FILE, -1);
+	int ret = ioctl_sync_file(mem->fd, DMA_BUF_IOCTL_IMPORT_SYNC_FILE, sync);
+
+	close(sync);
+	return ret < 0 ? ret : 0;
+}
+
+struct submission {
+	pthread_t thread;
+	struct dmabuf_io *io;
+	struct dmabuf_io_request *requests[2];
+	int ret;
+};
+
+static void *submits_two(void *arg)
+{
+	struct submission *s = arg;
+
+	s->ret = dmabuf_io_submit(s->io, s->requests, 2);
+	return NULL;
+}
+
+/* A copy that waits for an exporter holds up its request, and who makes it; nobody else */
+TEST_F(handle, slow_copies)
+{
+	struct dmabuf_io_request r[3];
+	struct submission s = { .io = self->io, .requests = { &r[0], &r[1] } };
+	struct dmabuf_mem slow;
+	struct mem bar;
+	int buffer, target, slow_buffer;
+	double start;
+
+	if (!BOUNCES)
+		SKIP(return, "only what bounces is copied");
+	if (mem_create(&bar, MEM_BAR, 64 * KiB))
+		SKIP(return, "no memory in a BAR");
+	READY(buffer, target);
+	ASSERT_EQ(0, dmabuf_mem_open(&slow, "udmabuf", MiB));
+	slow_buffer = dmabuf_io_add_buffer(self->io, &slow, DMABUF_IO_BOUNCE);
+	ASSERT_LE(0, slow_buffer);
+	ASSERT_EQ(0, bar_fence(&bar, 1));
+	ASSERT_EQ(0, make_slow(&slow, &bar));
+	/* one that is quick comes with one that is not */
+	r[0] = request(DMABUF_IO_WRITE, buffer, target, 0, 0, 4096);
+	r[1] = request(DMABUF_IO_WRITE, slow_buffer, target, 0, MiB, 4096);
+	r[2] = request(DMABUF_IO_READ, buffer, target, 4096, 4096, 4096);
+	for (int i = 0; i < 3; i++)
+		r[i].flags = DMABUF_IO_WAITED;
+	start = lab_now();
+	ASSERT_EQ(0, pthread_create(&s.thread, NULL, submits_two, &s));
+	lab_sleep_ms(100);
+	EXPECT_EQ(0, dmabuf_io_wait(self->io, &r[0], 2000));
+	EXPECT_EQ(4096, r[0].result);
+	EXPECT_EQ(4096, done(self->io, &r[2]));
+	EXPECT_EQ(-ETIMEDOUT, dmabuf_io_wait(self->io, &r[1], 0));
+	EXPECT_GT(2.0, lab_now() - start);
+	ASSERT_EQ(0, bar_fence(&bar, 0));
+	EXPECT_EQ(0, dmabuf_io_wait(self->io, &r[1], PATIENCE));
+	EXPECT_EQ(4096, r[1].result);
+	pthread_join(s.thread, NULL);
+	EXPECT_EQ(2, s.ret);
+	EXPECT_EQ(0, dmabuf_io_remove_buffer(self->io, slow_buffer));
+	dmabuf_mem_close(&slow);
 	mem_destroy(&bar);
 }
 
