@@ -10,7 +10,7 @@ _uring_dmabuf() {
 	fi
 	case $prev in
 	-m | --memory)
-		mapfile -t COMPREPLY < <(compgen -W "udmabuf heap:system fd:" -- "$cur")
+		mapfile -t COMPREPLY < <(compgen -W "udmabuf heap:system cuda:0 fd:" -- "$cur")
 		return
 		;;
 	esac

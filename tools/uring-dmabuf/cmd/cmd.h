@@ -26,6 +26,8 @@ struct command {
 
 int check_main(int argc, char **argv);
 int cp_main(int argc, char **argv);
+int recv_main(int argc, char **argv);
+int send_main(int argc, char **argv);
 int stat_main(int argc, char **argv);
 
 /* To stderr: what, and why. Ends the program with EXIT_REFUSED */

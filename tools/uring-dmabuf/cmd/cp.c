@@ -72,23 +72,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	return ARGP_ERR_UNKNOWN;
 }
 
-volatile sig_atomic_t cp_stop;
-
-static void on_signal(int signal_)
-{
-	(void)signal_;
-	cp_stop = 1;
-}
-
-static void catch_signals(void)
-{
-	const struct sigaction sa = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
-
-	sigaction(SIGINT, &sa, NULL);
-	sigaction(SIGTERM, &sa, NULL);
-	sigaction(SIGHUP, &sa, NULL);
-}
-
 static bool is_directory(const char *name)
 {
 	struct stat st;

@@ -21,7 +21,7 @@ struct cp_options {
 	bool verify, resume, json, quiet;
 };
 
-enum end_kind { END_FILE, END_BLOCK, END_DMABUF };
+enum end_kind { END_FILE, END_BLOCK, END_DMABUF, END_STREAM };
 
 /* Where data comes from, or goes to */
 struct end {
@@ -43,7 +43,9 @@ struct end {
  * @real:	what a symbolic link leads to, or NULL
  * @saved:	where a later run would go on
  * @resumed:	where this one went on
+ * @tail:	of a stream to a block device: the end that is less than a block
  * @failed:	it was said why
+ * @why:	what was said
  */
 struct job {
 	struct end from, to;
@@ -52,7 +54,9 @@ struct job {
 	uint64_t done, holes;
 	char *part, *real;
 	uint64_t saved, resumed;
+	const char *tail;
 	bool failed, finished;
+	char why[160];
 };
 
 /* A part of a job that is being moved */
@@ -74,12 +78,16 @@ struct copier {
 	unsigned int nr_jobs, turn;
 	uint64_t copied;	/* bytes by the CPU */
 	bool no_kernel;		/* it cannot, for any memory */
+	bool wrong;		/* other bytes have arrived */
 };
 
 /* To stderr: which job, what and why; it is over */
 void job_fail(struct job *job, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* job.c */
+int job_open_source(struct job *job);
+/* Of job->size bytes, from a source that is open, or a stream */
+int job_open_destination(const struct cp_options *o, struct job *job);
 int job_open(const struct cp_options *o, struct job *job);
 /* The next data from job->next on: false if there is no more */
 bool job_seek(struct job *job);
@@ -95,8 +103,9 @@ void job_close(struct job *job);
  */
 int job_verify(const struct copier *c, const struct job *job, char hash[static 33]);
 
-/* cp.c: a signal has come, and all is to end soon */
+/* progress.c: a signal has come, and all is to end soon */
 extern volatile sig_atomic_t cp_stop;
+void catch_signals(void);
 
 /* move.c: until all has arrived, failed, or cp_stop */
 int move_open(struct copier *c);

@@ -25,6 +25,9 @@ void job_fail(struct job *job, const char *fmt, ...)
 	if (job->failed)
 		return;
 	job->failed = true;
+	va_start(ap, fmt);
+	vsnprintf(job->why, sizeof(job->why), fmt, ap);
+	va_end(ap);
 	fprintf(stderr, "uring-dmabuf: %s to %s: ", job->from.name, job->to.name);
 	va_start(ap, fmt);
 	vfprintf(stderr, fmt, ap);
@@ -77,7 +80,7 @@ static int no_such_thing(struct job *job, const char *name)
 	return -EINVAL;
 }
 
-static int open_source(struct job *job)
+int job_open_source(struct job *job)
 {
 	struct end *e = &job->from;
 	struct stat st;
@@ -260,7 +263,7 @@ static void follow_link(struct job *job)
 		job->to.name = job->real;
 }
 
-static int open_destination(const struct cp_options *o, struct job *job)
+int job_open_destination(const struct cp_options *o, struct job *job)
 {
 	struct stat from, to;
 	int ret;
@@ -294,9 +297,9 @@ int job_open(const struct cp_options *o, struct job *job)
 	int ret;
 
 	job->from.fd = job->to.fd = -1;
-	ret = open_source(job);
+	ret = job_open_source(job);
 	if (!ret)
-		ret = open_destination(o, job);
+		ret = job_open_destination(o, job);
 	if (!ret && job->from.kind == END_DMABUF && job->to.kind == END_DMABUF) {
 		job_fail(job, "one of the two has to be on a drive");
 		ret = -EINVAL;
@@ -396,10 +399,11 @@ static int sync_directory(const char *name)
 static int finish_file(struct job *job)
 {
 	mode_t mask = umask(0);
-	struct stat st;
+	struct stat st = { 0 };
 
 	umask(mask);
-	if (fstat(job->from.fd, &st))
+	/* a stream has no mode */
+	if (job->from.kind != END_STREAM && fstat(job->from.fd, &st))
 		return -1;
 	if (job->part)
 		fremovexattr(job->to.fd, STATE);
@@ -426,8 +430,8 @@ static int copy_tail(struct copier *c, struct job *job)
 	if (!len)
 		ret = 0;
 	else if (block && data && pread(job->to.fd, block, BLOCK, (off_t)off) >= 0 &&
-		 pread(job->from.fd, data, BLOCK, (off_t)off) >= (ssize_t)len) {
-		memcpy(block, data, len);
+		 (job->tail || pread(job->from.fd, data, BLOCK, (off_t)off) >= (ssize_t)len)) {
+		memcpy(block, job->tail ? job->tail : data, len);
 		ret = pwrite(job->to.fd, block, BLOCK, (off_t)off) == BLOCK ? 0 : -1;
 	}
 	free(block);

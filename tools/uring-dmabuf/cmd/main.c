@@ -11,6 +11,8 @@
 static const struct command commands[] = {
 	{ "check", "which memory goes to which drive or card, and why not", check_main },
 	{ "cp", "copy between drives, files and dma-bufs, by way of device memory", cp_main },
+	{ "recv", "receive what send sends, into a file, block device or dma-buf", recv_main },
+	{ "send", "send a file, block device or dma-buf over TCP, without copies", send_main },
 	{ "stat", "what the buffers of running programs do", stat_main },
 };
 

@@ -106,6 +106,11 @@ static int open_chunks(struct copier *c)
 		fprintf(stderr, "uring-dmabuf: %s: %s\n", c->o->memory, dmabuf_mem_why());
 		return ret;
 	}
+	if (c->mem.fd < 0) {
+		fprintf(stderr, "uring-dmabuf: %s is no dma-buf: --bounce takes such memory\n",
+			c->o->memory);
+		return -EINVAL;
+	}
 	return register_for(c, SLOT_CHUNKS, c->mem.fd, c->o->memory, c->jobs, c->nr_jobs);
 }
 

@@ -66,6 +66,9 @@ static int open_memory(struct pair *p)
 
 	if (ret)
 		return fail(p->v, "memory", ret, "no-such-memory", "%s", dmabuf_mem_why());
+	if (p->mem.fd < 0)
+		return fail(p->v, "memory", -EINVAL, "no-such-memory",
+			    "%s is no dma-buf, and nothing is registered of it", p->v->memory);
 	if (p->t.len > p->mem.size)
 		p->t.len = p->mem.size;
 	return 0;

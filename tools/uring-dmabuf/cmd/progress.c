@@ -8,6 +8,23 @@
 #include "cp.h"
 #include "json.h"
 
+volatile sig_atomic_t cp_stop;
+
+static void on_signal(int signal_)
+{
+	(void)signal_;
+	cp_stop = 1;
+}
+
+void catch_signals(void)
+{
+	const struct sigaction sa = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SIGHUP, &sa, NULL);
+}
+
 static double begin, said;
 
 static double now(void)
@@ -122,8 +139,9 @@ void progress_end(const struct copier *c, const char *hash, bool verified)
 		fputs("\r\033[K", stderr);
 	if (c->o->quiet || s.failed)
 		return;
-	printf("%llu bytes in %.1f s, %.1f MiB/s, by %s; %llu bytes copied by the CPU%s%s%s\n",
+	printf("%llu bytes in %.1f s, %.1f MiB/s, by %s; %llu bytes copied by the CPU%s%s%s%s\n",
 	       (unsigned long long)s.done, s.seconds, rate_of(&s) / 1048576,
 	       c->o->bounce ? "ordinary memory" : c->o->memory, (unsigned long long)c->copied,
-	       s.holes ? "; holes left out" : "", verified ? "; verified, XXH3 " : "", hash);
+	       s.holes ? "; holes left out" : "", verified ? "; verified" : "",
+	       *hash ? ", XXH3 " : "", hash);
 }

@@ -3,8 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
-#include <netdb.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +11,7 @@
 #include <unistd.h>
 #include <linux/fs.h>
 
+#include "address.h"
 #include "check.h"
 
 static int too_small(const struct target *t, struct verdict *v)
@@ -134,89 +133,23 @@ static int open_card(struct target *t, struct verdict *v)
 	return 0;
 }
 
-/* What a ring that ends has to do may interrupt it; it goes on all the same */
-static int connected(int fd, unsigned int timeout)
-{
-	struct pollfd p = { .fd = fd, .events = POLLOUT };
-	socklen_t len = sizeof(int);
-	int err, n;
-
-	do {
-		n = poll(&p, 1, (int)timeout * 1000);
-	} while (n < 0 && errno == EINTR);
-	if (n <= 0)
-		return n ? -errno : -ETIMEDOUT;
-	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) ? -errno : -err;
-}
-
-static int connect_one(struct target *t, const struct addrinfo *a, unsigned int timeout)
-{
-	struct timeval limit = { .tv_sec = timeout };
-
-	t->fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC, a->ai_protocol);
-	if (t->fd < 0)
-		return -errno;
-	setsockopt(t->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	setsockopt(t->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	if (!connect(t->fd, a->ai_addr, a->ai_addrlen))
-		return 0;
-	return errno == EINTR ? connected(t->fd, timeout) :
-	       errno == EINPROGRESS ? -ETIMEDOUT : -errno;
-}
-
-/* A host has several addresses, and a server may listen at one of them only */
-static int connect_any(struct target *t, const struct addrinfo *list, unsigned int timeout)
-{
-	int ret = -ENOENT;
-
-	for (const struct addrinfo *a = list; a && ret; a = a->ai_next) {
-		target_close(t);
-		ret = connect_one(t, a, timeout);
-	}
-	return ret;
-}
-
-/* tcp:HOST:PORT; a host with colons may be in brackets */
-static int parse_address(const char *name, char *host, size_t size, const char **port)
-{
-	const char *colon = strrchr(name, ':');
-	size_t len = colon ? (size_t)(colon - name) : 0;
-
-	if (len && *name == '[' && name[len - 1] == ']') {
-		name++;
-		len -= 2;
-	}
-	if (!len || len >= size || !colon[1])
-		return -EINVAL;
-	memcpy(host, name, len);
-	host[len] = '\0';
-	*port = colon + 1;
-	return 0;
-}
-
 static int open_tcp(const struct check_options *o, struct target *t, struct verdict *v)
 {
-	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
-	struct addrinfo *list;
-	const char *port;
-	char host[256];
+	const char *text;
 	int ret;
 
 	t->kind = TARGET_TCP;
 	t->len = o->size;
-	if (parse_address(t->name + strlen("tcp:"), host, sizeof(host), &port))
-		return fail(v, "target", -EINVAL, "cannot-open", "%s: not tcp:HOST:PORT", t->name);
-	ret = getaddrinfo(host, port, &hints, &list);
-	if (ret)
-		return fail(v, "target", -ENOENT, "cannot-open", "%s: %s", t->name,
-			    gai_strerror(ret));
-	ret = connect_any(t, list, o->timeout);
-	freeaddrinfo(list);
-	if (ret)
-		return fail(v, "target", ret, "cannot-connect",
-			    "%s: %s; start an echo server there: socat TCP-LISTEN:%s,fork EXEC:cat",
-			    t->name, strerror(-ret), port);
-	return 0;
+	ret = tcp_connect(t->name, o->timeout, &text);
+	if (ret >= 0) {
+		t->fd = ret;
+		return 0;
+	}
+	if (text)
+		return fail(v, "target", ret, "cannot-open", "%s: %s", t->name, text);
+	return fail(v, "target", ret, "cannot-connect",
+		    "%s: %s; start an echo server there: socat TCP-LISTEN:%s,fork EXEC:cat",
+		    t->name, strerror(-ret), strrchr(t->name, ':') + 1);
 }
 
 static int open_existing(const struct check_options *o, struct target *t, struct verdict *v)

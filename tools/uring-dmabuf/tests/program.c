@@ -89,23 +89,34 @@ static int exit_code(pid_t pid)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-int program_run(struct program *p)
+int program_start(struct program *p)
 {
-	int out = memfd_create("stdout", MFD_CLOEXEC), err = memfd_create("stderr", MFD_CLOEXEC);
-	pid_t pid;
-
 	program_free(p);
+	p->out_fd = memfd_create("stdout", MFD_CLOEXEC);
+	p->err_fd = memfd_create("stderr", MFD_CLOEXEC);
 	fflush(NULL);
-	pid = fork();
-	if (!pid)
-		become(p, out, err);
-	p->code = pid < 0 ? -errno : exit_code(pid);
-	p->out = content(out);
-	p->err = content(err);
-	close(out);
-	close(err);
+	p->pid = fork();
+	if (!p->pid)
+		become(p, p->out_fd, p->err_fd);
+	return p->pid < 0 ? -errno : 0;
+}
+
+int program_end(struct program *p)
+{
+	p->code = p->pid < 0 ? -ESRCH : exit_code(p->pid);
+	p->out = content(p->out_fd);
+	p->err = content(p->err_fd);
+	close(p->out_fd);
+	close(p->err_fd);
 	p->json = p->out ? json_loads(p->out, 0, NULL) : NULL;
 	return p->code;
+}
+
+int program_run(struct program *p)
+{
+	int ret = program_start(p);
+
+	return program_end(p), ret ? ret : p->code;
 }
 
 int program_forbid(int nr, int op, int err)

@@ -18,6 +18,7 @@ struct program {
 	int (*before)(void);		/* in the new process; not 0: it ends */
 	int code;			/* exit code, or -errno; 128 and more: a signal */
 	char *out, *err;		/* what it wrote, as strings */
+	int pid, out_fd, err_fd;	/* while it runs */
 	json_t *json;			/* the same, if it is that */
 };
 
@@ -27,6 +28,9 @@ struct program {
  * there of an earlier run is freed.
  */
 int program_run(struct program *p);
+/* The two halves of that */
+int program_start(struct program *p);
+int program_end(struct program *p);
 /*
  * For @before: from now on the system call @nr gives @err; if @op is not -1, only with that
  * as its second argument. 0 or -errno

@@ -1,0 +1,635 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
+/*
+ * uring-dmabuf recv: what arrives is put into the memory by the CPU, as TCP does it, and the
+ * drive reads it from there. It has its name when all of it is there and is what was sent.
+ */
+#include <argp.h>
+#include <endian.h>
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "address.h"
+#include "stream.h"
+
+#define HEADER_TIMEOUT	10	/* seconds, of one connection */
+#define OTHERS_TIMEOUT	30	/* until all connections are there */
+#define LAST_WORDS	5	/* seconds, for the sender to hear why */
+
+static const char doc[] =
+	"Receive what uring-dmabuf send sends, once, into a file, a block device or a dma-buf.\v"
+	"DESTINATION is a file on ext4 or XFS, a block device that nothing holds, or fd:N, a "
+	"dma-buf that this program inherits. Without an ADDRESS it listens at all of this "
+	"machine's. A file has its name when all of it is there and its checksums are right; "
+	"what was there before stays until then.\n\n"
+	"Exit: 0 all has arrived; 1 not all, and it was said why; 2 usage; 3 this kernel, or "
+	"this process, cannot do it at all; 4 other bytes have arrived; 130 interrupted.";
+
+static const struct argp_option options[] = {
+	{ "memory", 'm', "SPEC", 0, "By this memory: udmabuf (default), heap:NAME, cuda:N, fd:N", 0 },
+	{ "bounce", 'b', NULL, 0, "By ordinary memory instead", 0 },
+	{ "quiet", 'q', NULL, 0, "Say nothing unless it fails", 0 },
+	{ "json", 'j', NULL, 0, "Print JSON: a line each second, and one at the end", 0 },
+	{ 0 },
+};
+
+/* A block that arrives, and is written */
+struct piece {
+	struct dmabuf_io_request r;
+	bool used;
+	uint64_t nr;
+	uint32_t len;
+};
+
+/**
+ * struct input - a connection
+ * @next:	block that comes next
+ * @piece:	of it, or NULL
+ * @got:	bytes of the block, or of the trailer
+ * @whole:	the trailer is there
+ * @scratch:	where it arrives if the CPU does not see the memory
+ */
+struct input {
+	int fd;
+	uint64_t next;
+	struct piece *piece;
+	size_t got;
+	struct stream_trailer trailer;
+	bool whole;
+	XXH3_state_t *hash;
+	char *scratch;
+};
+
+struct receiver {
+	struct stream_options o;
+	struct copier c;
+	struct job *job;
+	int listener;
+	struct stream_header header;	/* of the first connection, in this machine's order */
+	struct input inputs[STREAM_MAX];
+	unsigned int nr, whole;
+	struct dmabuf_io *io;
+	struct dmabuf_mem pool, *mem;
+	int buffer, target, event_fd;
+	struct piece *pieces;
+	unsigned int nr_pieces, busy;
+	uint64_t blocks;
+	char tail[BLOCK];
+};
+
+/* ---- connections ---- */
+
+static int check_header(struct receiver *r, struct stream_header *h, const char **why)
+{
+	*why = "this is uring-dmabuf recv, of another version";
+	if (!stream_is_magic(h->magic, "udmabufS"))
+		return -EPROTO;
+	h->index = le32toh(h->index);
+	h->connections = le32toh(h->connections);
+	h->size = le64toh(h->size);
+	h->block = le32toh(h->block);
+	h->hashed = le32toh(h->hashed);
+	if (h->block != STREAM_BLOCK || h->size > INT64_MAX || h->hashed > 1 || h->resv[0] || h->resv[1])
+		return -EPROTO;
+	*why = "so many connections are not possible";
+	if (!h->connections || h->connections > STREAM_MAX || h->index >= h->connections)
+		return -EPROTO;
+	if (!r->nr)
+		return 0;
+	*why = "another sender was first";
+	if (memcmp(h->session, r->header.session, sizeof(h->session)))
+		return -EBUSY;
+	*why = "its connections do not belong together";
+	if (h->connections != r->header.connections || h->size != r->header.size ||
+	    h->hashed != r->header.hashed || r->inputs[h->index].fd >= 0)
+		return -EPROTO;
+	return 0;
+}
+
+/* A connection that says what it is; others are told why not, and forgotten */
+static void take(struct receiver *r, int fd)
+{
+	struct stream_header h;
+	struct input *in;
+	const char *why = "";
+
+	if (stream_get(fd, &h, sizeof(h), HEADER_TIMEOUT) || check_header(r, &h, &why)) {
+		if (*why)
+			stream_put_reply(fd, -EPROTO, why);
+		close(fd);
+		return;
+	}
+	if (!r->nr++)
+		r->header = h;
+	in = &r->inputs[h.index];
+	in->fd = fd;
+	in->next = h.index;
+	in->hash = XXH3_createState();
+	if (!in->hash)
+		die("no memory");
+	XXH3_128bits_reset(in->hash);
+}
+
+static int accept_all(struct receiver *r)
+{
+	unsigned int waited = 0;
+
+	while (!r->nr || r->nr < r->header.connections) {
+		struct pollfd p = { .fd = r->listener, .events = POLLIN };
+		int fd;
+
+		if (cp_stop)
+			return -EINTR;
+		if (poll(&p, 1, 200) <= 0) {
+			if (r->nr && ++waited >= 5 * OTHERS_TIMEOUT) {
+				job_fail(r->job, "%u of %u connections are there, and no more come",
+					 r->nr, r->header.connections);
+				return -ETIMEDOUT;
+			}
+			continue;
+		}
+		fd = accept4(r->listener, NULL, NULL, SOCK_CLOEXEC);
+		if (fd >= 0)
+			take(r, fd);
+	}
+	close(r->listener);
+	r->listener = -1;
+	return 0;
+}
+
+static int listen_there(struct receiver *r)
+{
+	const char *text;
+
+	r->listener = tcp_listen(r->job->from.name, &text);
+	if (r->listener >= 0) {
+		if (!r->o.o.quiet && !r->o.o.json)
+			fprintf(stderr, "uring-dmabuf: listening at %s\n", r->job->from.name);
+		return 0;
+	}
+	job_fail(r->job, "%s", text ? text : strerror(-r->listener));
+	return r->listener;
+}
+
+static void reply_all(struct receiver *r, int err, const char *text)
+{
+	for (unsigned int i = 0; i < STREAM_MAX; i++)
+		if (r->inputs[i].fd >= 0)
+			stream_put_reply(r->inputs[i].fd, err, text);
+}
+
+/* What is closed with data that nobody has read takes back what was said */
+static void last_words(struct receiver *r)
+{
+	static char nothing[1 << 16];
+	struct pollfd p[STREAM_MAX];
+	unsigned int n;
+
+	for (unsigned int i = 0; i < STREAM_MAX; i++)
+		if (r->inputs[i].fd >= 0)
+			shutdown(r->inputs[i].fd, SHUT_WR);
+	for (unsigned int ticks = 0; ticks < LAST_WORDS * 5; ) {
+		n = 0;
+		for (unsigned int i = 0; i < STREAM_MAX; i++)
+			if (r->inputs[i].fd >= 0)
+				p[n++] = (struct pollfd) { .fd = r->inputs[i].fd, .events = POLLIN };
+		if (!n)
+			return;
+		if (poll(p, n, 200) <= 0) {
+			ticks++;
+			continue;
+		}
+		for (unsigned int i = 0; i < STREAM_MAX; i++) {
+			struct input *in = &r->inputs[i];
+			ssize_t got;
+
+			if (in->fd < 0)
+				continue;
+			got = recv(in->fd, nothing, sizeof(nothing), MSG_DONTWAIT);
+			if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR)))
+				continue;
+			close(in->fd);
+			in->fd = -1;
+		}
+	}
+}
+
+/* ---- memory ---- */
+
+static int prepare(struct receiver *r)
+{
+	struct dmabuf_io_params params = { 0 };
+	struct target t = {
+		.name = r->job->to.name, .fd = r->job->to.fd,
+		.kind = r->job->to.kind == END_BLOCK ? TARGET_BLOCK : TARGET_FILE,
+	};
+	struct verdict v = { 0 };
+	int ret = dmabuf_io_open(&r->io, &params);
+
+	if (ret) {
+		fail_ring(&v, ret);
+		fprintf(stderr, "uring-dmabuf: %s\n", v.text);
+		return ret;
+	}
+	r->buffer = dmabuf_io_add_buffer(r->io, r->mem, r->o.o.bounce ? DMABUF_IO_BOUNCE : 0);
+	r->target = dmabuf_io_add_target(r->io, r->job->to.fd);
+	r->event_fd = dmabuf_io_event_fd(r->io);
+	if (r->buffer < 0 || r->target < 0 || r->event_fd < 0) {
+		job_fail(r->job, "%s", strerror(r->buffer < 0 ? -r->buffer : r->target < 0 ?
+						-r->target : -r->event_fd));
+		return -EIO;
+	}
+	return stream_prepare(r->io, r->buffer, r->target, r->o.o.memory, &t);
+}
+
+static int open_memory(struct receiver *r)
+{
+	int ret;
+
+	r->nr_pieces = 4 * r->nr > STREAM_PIECES ? 4 * r->nr : STREAM_PIECES;
+	r->pieces = calloc(r->nr_pieces, sizeof(*r->pieces));
+	if (!r->pieces)
+		die("no memory");
+	r->mem = &r->job->to.mem;
+	if (r->job->to.kind != END_DMABUF) {
+		r->mem = &r->pool;
+		ret = stream_memory(&r->o.o, r->mem, (size_t)r->nr_pieces * STREAM_BLOCK);
+		if (!ret)
+			ret = prepare(r);
+		if (ret)
+			return ret;
+	}
+	for (unsigned int i = 0; i < r->nr && !r->mem->ptr; i++) {
+		r->inputs[i].scratch = malloc(STREAM_BLOCK);
+		if (!r->inputs[i].scratch)
+			die("no memory");
+	}
+	return 0;
+}
+
+/* ---- blocks ---- */
+
+static uint64_t memory_of(const struct receiver *r, const struct piece *p)
+{
+	if (r->job->to.kind == END_DMABUF)
+		return p->nr * STREAM_BLOCK;
+	return (uint64_t)(p - r->pieces) * STREAM_BLOCK;
+}
+
+static void piece_done(struct receiver *r, struct piece *p)
+{
+	r->job->done += p->len;
+	p->used = false;
+	r->busy--;
+}
+
+/* To the end of a block of a file, which is cut off; on a block device not that far */
+static uint32_t written_len(struct receiver *r, const struct piece *p)
+{
+	uint32_t rest = p->len % BLOCK;
+
+	return !rest ? p->len : r->job->to.kind == END_BLOCK ? p->len - rest : p->len - rest + BLOCK;
+}
+
+static int fill_up(struct receiver *r, struct piece *p, uint32_t len)
+{
+	static const char zeros[BLOCK];
+	uint64_t off = memory_of(r, p);
+
+	/* what was here before is nobody's business */
+	if (len > p->len)
+		return dmabuf_mem_copy_to(r->mem, off + p->len, zeros, len - p->len);
+	if (len == p->len)
+		return 0;
+	r->job->tail = r->tail;
+	return dmabuf_mem_copy_from(r->mem, off + len, r->tail, p->len - len);
+}
+
+static void write_piece(struct receiver *r, struct piece *p)
+{
+	struct dmabuf_io_request *request = &p->r;
+	uint32_t len = written_len(r, p);
+	int ret = fill_up(r, p, len);
+
+	if (!ret && !len) {
+		/* the tail is all of it; job_finish() counts it */
+		p->len = 0;
+		piece_done(r, p);
+		return;
+	}
+	if (len < p->len)
+		p->len = len;
+	p->r = (struct dmabuf_io_request) {
+		.op = DMABUF_IO_WRITE, .buffer = r->buffer, .target = r->target,
+		.buffer_off = memory_of(r, p), .target_off = p->nr * STREAM_BLOCK, .size = len,
+	};
+	if (!ret) {
+		ret = dmabuf_io_submit(r->io, &request, 1);
+		ret = ret == 1 ? 0 : ret;
+	}
+	if (ret)
+		job_fail(r->job, "a request: %s", strerror(-ret));
+}
+
+/* All of a block has arrived */
+static void arrived(struct receiver *r, struct input *in)
+{
+	struct piece *p = in->piece;
+	int ret = 0;
+
+	if (in->scratch) {
+		ret = dmabuf_mem_copy_to(r->mem, memory_of(r, p), in->scratch, p->len);
+		r->c.copied += p->len;
+	}
+	in->piece = NULL;
+	in->got = 0;
+	in->next += r->header.connections;
+	if (ret)
+		job_fail(r->job, "%s", dmabuf_mem_why());
+	else if (r->job->to.kind == END_DMABUF)
+		piece_done(r, p);
+	else
+		write_piece(r, p);
+}
+
+static bool begin(struct receiver *r, struct input *in)
+{
+	for (unsigned int i = 0; i < r->nr_pieces; i++) {
+		struct piece *p = &r->pieces[i];
+
+		if (p->used)
+			continue;
+		p->used = true;
+		p->nr = in->next;
+		p->len = stream_block_len(r->header.size, STREAM_BLOCK, p->nr);
+		in->piece = p;
+		r->busy++;
+		return true;
+	}
+	return false;
+}
+
+static ssize_t receive_into(struct receiver *r, struct input *in, char *at, size_t len)
+{
+	bool memory = in->piece && !in->scratch;
+	ssize_t n;
+	int err = memory ? stream_cpu_begin(r->mem, true) : 0;
+
+	if (err)
+		return err;
+	n = recv(in->fd, at, len, MSG_DONTWAIT);
+	if (n < 0)
+		n = -errno;
+	if (n > 0 && in->piece) {
+		if (r->header.hashed)
+			XXH3_128bits_update(in->hash, at, (size_t)n);
+		/* TCP has copied it */
+		r->c.copied += (uint64_t)n;
+	}
+	err = memory ? stream_cpu_end(r->mem, true) : 0;
+	return err ? err : n;
+}
+
+static char *place(struct receiver *r, struct input *in, size_t *len)
+{
+	if (!in->piece) {
+		*len = sizeof(in->trailer) - in->got;
+		return (char *)&in->trailer + in->got;
+	}
+	*len = in->piece->len - in->got;
+	return in->scratch ? in->scratch + in->got :
+			     (char *)r->mem->ptr + memory_of(r, in->piece) + in->got;
+}
+
+/* What is there of a connection, up to the end of its block */
+static void receive(struct receiver *r, struct input *in)
+{
+	size_t len;
+	char *at = place(r, in, &len);
+	ssize_t n = receive_into(r, in, at, len);
+
+	if (n == -EAGAIN || n == -EINTR)
+		return;
+	if (n <= 0) {
+		job_fail(r->job, "the sender has gone after %llu of %llu bytes%s%s",
+			 (unsigned long long)r->job->done, (unsigned long long)r->job->size,
+			 n ? ": " : "", n ? strerror((int)-n) : "");
+		return;
+	}
+	in->got += (size_t)n;
+	if ((size_t)n < len)
+		return;
+	if (in->piece) {
+		arrived(r, in);
+	} else {
+		in->whole = true;
+		r->whole++;
+	}
+}
+
+/* Something is to come by it, and there is room for it */
+static bool wants(struct receiver *r, struct input *in)
+{
+	return !in->whole && (in->piece || in->next >= r->blocks || begin(r, in));
+}
+
+static void wait_for_some(struct receiver *r)
+{
+	struct input *of[STREAM_MAX];
+	struct pollfd p[STREAM_MAX + 1];
+	unsigned int n = 0;
+	eventfd_t count;
+
+	for (unsigned int i = 0; i < r->nr; i++) {
+		if (!wants(r, &r->inputs[i]))
+			continue;
+		of[n] = &r->inputs[i];
+		p[n++] = (struct pollfd) { .fd = r->inputs[i].fd, .events = POLLIN };
+	}
+	p[n] = (struct pollfd) { .fd = r->event_fd, .events = POLLIN };
+	if (poll(p, n + 1, 200) <= 0)
+		return;
+	for (unsigned int i = 0; i < n && !r->job->failed; i++)
+		if (p[i].revents)
+			receive(r, of[i]);
+	if (p[n].revents)
+		eventfd_read(r->event_fd, &count);
+}
+
+static void completed(struct receiver *r, struct piece *p)
+{
+	struct target t = {
+		.name = r->job->to.name, .fd = r->job->to.fd,
+		.kind = r->job->to.kind == END_BLOCK ? TARGET_BLOCK : TARGET_FILE,
+	};
+	struct verdict v = { 0 };
+
+	/* TCP's copies are counted already, and a bounce of ordinary memory is none */
+	r->c.copied += p->r.copied;
+	if (p->r.result < 0) {
+		fail_request(&v, "write", &t, (int)p->r.result);
+		job_fail(r->job, "written at %llu: %s", (unsigned long long)(p->nr * STREAM_BLOCK), v.text);
+	}
+	piece_done(r, p);
+}
+
+static void receive_all(struct receiver *r)
+{
+	struct dmabuf_io_request *done[32];
+	int n;
+
+	while ((r->busy || r->whole < r->nr) && !r->job->failed && !cp_stop) {
+		wait_for_some(r);
+		while (r->io && (n = dmabuf_io_reap(r->io, done, 32, 0)) > 0)
+			for (int i = 0; i < n; i++)
+				completed(r, (struct piece *)done[i]);
+		progress(&r->c);
+	}
+}
+
+/* ---- the end ---- */
+
+static bool is_right(const struct receiver *r)
+{
+	for (unsigned int i = 0; i < r->nr; i++) {
+		const struct input *in = &r->inputs[i];
+		XXH128_canonical_t hash;
+
+		if (!stream_is_magic(in->trailer.magic, "udmabufT"))
+			return false;
+		XXH128_canonicalFromHash(&hash, XXH3_128bits_digest(in->hash));
+		if (r->header.hashed && memcmp(&hash, in->trailer.hash, sizeof(hash)))
+			return false;
+	}
+	return true;
+}
+
+static void end(struct receiver *r)
+{
+	if (!is_right(r)) {
+		r->c.wrong = true;
+		job_fail(r->job, "other bytes have arrived than were sent: do not use what is there");
+		reply_all(r, -EILSEQ, "other bytes have arrived");
+		return;
+	}
+	job_finish(&r->c, r->job);
+	if (r->job->finished)
+		reply_all(r, 0, "");
+}
+
+static void receive_it(struct receiver *r)
+{
+	struct verdict v = { 0 };
+
+	if (!r->o.o.bounce && kernel_check(&v)) {
+		fprintf(stderr, "uring-dmabuf: %s\n  (--bounce moves the same by ordinary memory)\n", v.text);
+		r->c.no_kernel = true;
+		return;
+	}
+	catch_signals();
+	if (listen_there(r) || accept_all(r))
+		return;
+	progress_start(&r->c);
+	r->job->size = r->header.size;
+	r->blocks = stream_blocks(r->header.size, STREAM_BLOCK);
+	if (job_open_destination(&r->o.o, r->job) || open_memory(r))
+		return;
+	reply_all(r, 0, "");
+	receive_all(r);
+	if (!r->job->failed && !cp_stop)
+		end(r);
+}
+
+/* Why it has ended, for who sends: the text is of this side */
+static void say_why(struct receiver *r)
+{
+	if (r->job->finished || r->c.wrong)
+		return;
+	reply_all(r, cp_stop ? -EINTR : -EIO, cp_stop ? "interrupted" : r->job->failed && r->job->why[0] ?
+		  r->job->why : "it cannot: see there");
+}
+
+static void close_all(struct receiver *r)
+{
+	dmabuf_io_close(r->io);
+	last_words(r);
+	if (r->listener >= 0)
+		close(r->listener);
+	for (unsigned int i = 0; i < STREAM_MAX; i++) {
+		if (r->inputs[i].fd >= 0)
+			close(r->inputs[i].fd);
+		XXH3_freeState(r->inputs[i].hash);
+		free(r->inputs[i].scratch);
+	}
+	dmabuf_mem_close(&r->pool);
+	free(r->pieces);
+	job_close(r->job);
+}
+
+static error_t parse(int key, char *arg, struct argp_state *state)
+{
+	struct receiver *r = state->input;
+
+	switch (key) {
+	case 'm':
+		r->o.o.memory = arg;
+		return 0;
+	case 'b':
+		r->o.o.bounce = true;
+		return 0;
+	case 'q':
+		r->o.o.quiet = true;
+		return 0;
+	case 'j':
+		r->o.o.json = true;
+		return 0;
+	case ARGP_KEY_ARG:
+		if (state->arg_num > 1)
+			argp_error(state, "one address, one destination");
+		(state->arg_num ? &r->job->to : &r->job->from)->name = arg;
+		return 0;
+	case ARGP_KEY_END:
+		if (state->arg_num < 2)
+			argp_error(state, "from where to where?");
+		return 0;
+	}
+	return ARGP_ERR_UNKNOWN;
+}
+
+int recv_main(int argc, char **argv)
+{
+	static const struct argp argp = {
+		.options = options, .parser = parse, .doc = doc,
+		.args_doc = "tcp:[ADDRESS]:PORT DESTINATION",
+	};
+	struct receiver *r = calloc(1, sizeof(*r));
+	char name[] = "uring-dmabuf recv";
+	int code;
+
+	if (!r)
+		die("no memory");
+	r->job = &r->c.jobs[0];
+	r->o = (struct stream_options) { .o.memory = "udmabuf" };
+	argv[0] = name;
+	argp_parse(&argp, argc, argv, 0, NULL, r);
+	r->c.o = &r->o.o;
+	r->c.nr_jobs = 1;
+	r->listener = r->event_fd = -1;
+	r->job->from.fd = r->job->to.fd = -1;
+	r->job->from.kind = END_STREAM;
+	for (unsigned int i = 0; i < STREAM_MAX; i++)
+		r->inputs[i].fd = -1;
+	receive_it(r);
+	say_why(r);
+	progress_end(&r->c, "", r->job->finished && r->header.hashed);
+	code = stream_outcome(&r->c);
+	close_all(r);
+	free(r);
+	return code;
+}

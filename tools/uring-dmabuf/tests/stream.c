@@ -1,0 +1,680 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * uring-dmabuf send and recv: every byte arrives, by the sender's CPU none; and whatever
+ * becomes of one side, the other one says so, and a name stands for all of a file.
+ */
+#include <dirent.h>
+#include <endian.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <arpa/inet.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "common.h"
+#include "netio.h"
+#include "program.h"
+
+#define SEED	9600
+#define PORT	7712
+#define LISTEN	"tcp::7712"
+#define THERE	"tcp:127.0.0.1:7712"
+#define LONG	(40 * MiB)
+#define ODD	(9 * MiB + 3584 + 7)
+
+FIXTURE(stream) {
+	struct program from, to;
+	struct mem mem;
+	char dir[2][64];		/* on ext4, on XFS */
+	char a[80], b[80];		/* a file in each */
+};
+
+FIXTURE_SETUP(stream)
+{
+	static const char *const env[] = { "LAB_EXT4", "LAB_XFS" };
+
+	self->from.fd = self->to.fd = self->mem.fd = -1;
+	for (int i = 0; i < 2; i++) {
+		snprintf(self->dir[i], sizeof(self->dir[i]), "%s/stream", NEED_ENV(env[i]));
+		ASSERT_EQ(0, mkdir(self->dir[i], 0700));
+	}
+	snprintf(self->a, sizeof(self->a), "%s/a", self->dir[0]);
+	snprintf(self->b, sizeof(self->b), "%s/b", self->dir[1]);
+}
+
+/* How many names there are; and they are gone */
+static int empty(const char *path)
+{
+	DIR *dir = opendir(path);
+	struct dirent *d;
+	int nr = 0;
+
+	while (dir && (d = readdir(dir)))
+		if (d->d_name[0] != '.' || strlen(d->d_name) > 2) {
+			unlinkat(dirfd(dir), d->d_name, 0);
+			nr++;
+		}
+	closedir(dir);
+	return nr;
+}
+
+FIXTURE_TEARDOWN(stream)
+{
+	program_free(&self->from);
+	program_free(&self->to);
+	for (int i = 0; i < 2; i++) {
+		empty(self->dir[i]);
+		EXPECT_EQ(0, rmdir(self->dir[i]));
+	}
+	if (self->mem.fd >= 0) {
+		EXPECT_TRUE(bufinfo_wait(self->mem.fd, 0, 10000));
+		mem_destroy(&self->mem);
+	}
+}
+
+#define SAID(p) TH_LOG("exit %d\n%s%s", (p)->code, (p)->out, (p)->err)
+
+static long long said(const struct program *p, const char *member)
+{
+	const char *line = p->out, *next;
+	json_t *end;
+	long long n;
+
+	while ((next = strchr(line, '\n')) && next[1])
+		line = next + 1;
+	end = json_loads(line, 0, NULL);
+	n = json_object_get(end, member) ? json_integer_value(json_object_get(end, member)) : -1;
+	json_decref(end);
+	return n;
+}
+
+/* Ordinary files, by ordinary calls */
+static int make(const char *path, size_t len, __u64 seed)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+	char *data = malloc(len + 1);
+	ssize_t n = -1;
+
+	if (fd >= 0 && data) {
+		pattern_fill(data, 0, len, seed);
+		n = write(fd, data, len);
+		fsync(fd);
+	}
+	free(data);
+	close(fd);
+	return n == (ssize_t)len ? 0 : -EIO;
+}
+
+/* Its size, and each byte: 0; -ENOENT, -EFBIG, -EILSEQ */
+static int is(const char *path, size_t len, __u64 seed)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char *data = malloc(len + 1);
+	int ret = -ENOENT;
+
+	if (fd >= 0 && data) {
+		ret = read(fd, data, len + 1) == (ssize_t)len ? 0 : -EFBIG;
+		if (!ret && pattern_check(data, 0, len, seed) != NO_MISMATCH)
+			ret = -EILSEQ;
+	}
+	free(data);
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+/* Both as they are; one line of a test for each side. 100 * recv's exit code + send's */
+static int both(struct program *from, struct program *to)
+{
+	int ret;
+
+	if (program_start(to))
+		return -1;
+	ret = program_run(from);
+	return 100 * program_end(to) + ret;
+}
+
+#define BOTH(want) do {								\
+	EXPECT_EQ(want, both(from, to))						\
+		TH_LOG("send %d\n%s%srecv %d\n%s%s", from->code, from->out, from->err, \
+		       to->code, to->out, to->err);				\
+} while (0)
+
+/* Loopback reads no memory, so that sends there have to be copies, and allowed to be */
+#define SEND(...) PROGRAM(from, "send", "--json", "--wait", "20", __VA_ARGS__)
+#define COPIES "--copy-ok"
+#define RECV(...) PROGRAM(to, "recv", "--json", __VA_ARGS__)
+
+TEST_F(stream, files)
+{
+	static const size_t sizes[] = { ODD, 0, 1, 4096, MiB, LONG };
+	static const char *const connections[] = { "1", "5", "16" };
+	struct program *from = &self->from, *to = &self->to;
+
+	for (unsigned int i = 0; i < 6; i++) {
+		ASSERT_EQ(0, make(self->a, sizes[i], SEED + i));
+		SEND(COPIES, "-c", connections[i % 3], self->a, THERE);
+		RECV(LISTEN, self->b);
+		BOTH(0);
+		EXPECT_EQ(0, is(self->b, sizes[i], SEED + i));
+		EXPECT_EQ(sizes[i], said(from, "bytes"));
+		EXPECT_EQ(sizes[i], said(to, "bytes"));
+		EXPECT_EQ(sizes[i], said(from, "copied_bytes"));
+		EXPECT_EQ(sizes[i], said(to, "copied_bytes"));
+	}
+	/* the last one was there before the next came */
+	EXPECT_EQ(1, empty(self->dir[1]));
+}
+
+TEST_F(stream, by_heap_and_by_ordinary_memory)
+{
+	struct program *from = &self->from, *to = &self->to;
+
+	ASSERT_EQ(0, make(self->a, ODD, SEED + 10));
+	SEND(COPIES, "-m", "heap:system", "-c", "3", self->a, THERE);
+	RECV("-m", "heap:system", LISTEN, self->b);
+	BOTH(0);
+	EXPECT_EQ(0, is(self->b, ODD, SEED + 10));
+	ASSERT_EQ(1, empty(self->dir[1]));
+
+	SEND("--bounce", "-c", "2", self->a, THERE);
+	RECV("--bounce", LISTEN, self->b);
+	BOTH(0);
+	EXPECT_EQ(0, is(self->b, ODD, SEED + 10));
+	EXPECT_EQ(ODD, said(from, "copied_bytes"));
+	EXPECT_EQ(ODD, said(to, "copied_bytes"));
+
+	SEND(COPIES, "--no-checksum", self->a, THERE);
+	RECV(LISTEN, self->b);
+	BOTH(0);
+	EXPECT_EQ(0, is(self->b, ODD, SEED + 10));
+}
+
+TEST_F(stream, drives_and_memory)
+{
+	struct program *from = &self->from, *to = &self->to;
+	char block[4096] __attribute__((aligned(4096)));
+	int disk = NEED_DISK("LAB_NVME_META");
+	const char *drive = lab_env("LAB_NVME_META");
+
+	/* from a drive into memory */
+	ASSERT_EQ(0, mem_create(&self->mem, MEM_UDMABUF, 2 * MiB));
+	ASSERT_EQ(0, mem_poison(&self->mem, 0, 2 * MiB, POISON));
+	ASSERT_EQ(0, make(self->a, MiB + 5000, SEED + 20));
+	to->fd = self->mem.fd;
+	SEND(COPIES, "-c", "2", self->a, THERE);
+	RECV(LISTEN, "fd:9");
+	BOTH(0);
+	EXPECT_EQ(NO_MISMATCH, mem_check(&self->mem, 0, 0, MiB + 5000, SEED + 20));
+	EXPECT_EQ(NO_MISMATCH, mem_check_poison(&self->mem, MiB + 5000, MiB - 5000, POISON));
+	to->fd = -1;
+
+	/* from memory to a drive */
+	ASSERT_EQ(0, mem_fill(&self->mem, 0, 0, 2 * MiB, SEED + 21));
+	from->fd = self->mem.fd;
+	SEND(COPIES, "fd:9", THERE);
+	RECV(LISTEN, drive);
+	BOTH(0);
+	EXPECT_EQ(NO_MISMATCH, disk_check(disk, 0, 0, 2 * MiB, SEED + 21));
+	from->fd = -1;
+
+	/* the rest of a block that is not the file's stays */
+	ASSERT_EQ(0, disk_poison(disk, 0, 2 * MiB, POISON));
+	SEND(COPIES, self->a, THERE);
+	RECV(LISTEN, drive);
+	BOTH(0);
+	EXPECT_EQ(MiB + 5000, said(to, "bytes"));
+	EXPECT_EQ(NO_MISMATCH, disk_check(disk, 0, 0, MiB + 4096, SEED + 20));
+	ASSERT_EQ(4096, pread(disk, block, 4096, MiB + 4096));
+	EXPECT_EQ(NO_MISMATCH, pattern_check(block, MiB + 4096, 904, SEED + 20));
+	EXPECT_EQ(NO_MISMATCH, poison_check(block + 904, 4096 - 904, POISON));
+	/* and from a drive: all of it */
+	SEND(COPIES, "-c", "4", drive, THERE);
+	RECV(LISTEN, "/dev/null");
+	BOTH(101);
+	EXPECT_NE(NULL, strstr(from->err, "the receiver says: /dev/null: no file")) SAID(from);
+	close(disk);
+}
+
+/* ---- what is wrong ---- */
+
+#define WRONG(p, code, what) do {						\
+	EXPECT_EQ(code, program_run(p)) SAID(p);				\
+	EXPECT_NE(NULL, strstr((p)->err, what)) SAID(p);			\
+} while (0)
+
+TEST_F(stream, why_not)
+{
+	struct program *from = &self->from, *to = &self->to;
+
+	ASSERT_EQ(0, make(self->a, ODD, SEED + 30));
+	PROGRAM(from, "send", self->a);
+	WRONG(from, 2, "from where to where");
+	PROGRAM(from, "send", self->a, THERE, "more");
+	WRONG(from, 2, "one source");
+	PROGRAM(from, "send", "-c", "17", self->a, THERE);
+	WRONG(from, 2, "1 to 16");
+	PROGRAM(from, "send", "-c", "x", self->a, THERE);
+	WRONG(from, 2, "1 to 16");
+	PROGRAM(to, "recv", LISTEN);
+	WRONG(to, 2, "from where to where");
+	PROGRAM(from, "send", "/nowhere", THERE);
+	WRONG(from, 1, "No such file");
+	PROGRAM(from, "send", "/dev/null", THERE);
+	WRONG(from, 1, "no file, block device or dma-buf");
+	PROGRAM(from, "send", self->a, "127.0.0.1:7712");
+	WRONG(from, 1, "not tcp:HOST:PORT");
+	PROGRAM(from, "send", self->a, "tcp::7712");
+	WRONG(from, 1, "not tcp:HOST:PORT");
+	PROGRAM(to, "recv", "7712", self->b);
+	WRONG(to, 1, "not tcp:[ADDRESS]:PORT");
+	PROGRAM(to, "recv", "tcp:192.0.2.1:7712", self->b);
+	WRONG(to, 1, "Cannot assign requested address");
+	PROGRAM(from, "send", self->a, THERE);
+	WRONG(from, 1, "start uring-dmabuf recv there");
+
+	/* the receiver's reasons are the sender's */
+	SEND(COPIES, self->a, THERE);
+	RECV(LISTEN, "/nowhere/b");
+	BOTH(101);
+	EXPECT_NE(NULL, strstr(from->err, "the receiver says: /nowhere/b: No such file")) SAID(from);
+	SEND(COPIES, NEED_ENV("LAB_NVME_MAIN"), THERE);
+	RECV(LISTEN, self->b);
+	BOTH(101);
+	EXPECT_NE(NULL, strstr(from->err, "No space left")) SAID(from);
+	ASSERT_EQ(0, mem_create(&self->mem, MEM_UDMABUF, MiB));
+	to->fd = self->mem.fd;
+	SEND(COPIES, self->a, THERE);
+	RECV(LISTEN, "fd:9");
+	BOTH(101);
+	EXPECT_NE(NULL, strstr(from->err, "has 1048576 bytes")) SAID(from);
+	to->fd = -1;
+
+	/* nothing is copied unasked */
+	SEND(self->a, THERE);
+	RECV(LISTEN, self->b);
+	BOTH(101);
+	EXPECT_NE(NULL, strstr(from->err, "--bounce")) SAID(from);
+	EXPECT_NE(NULL, strstr(to->err, "the sender has gone")) SAID(to);
+	SEND("-m", "host", self->a, THERE);
+	RECV(LISTEN, self->b);
+	BOTH(101);
+	EXPECT_NE(NULL, strstr(from->err, "host is no dma-buf")) SAID(from);
+	EXPECT_EQ(0, empty(self->dir[1]));
+}
+
+static int no_registration(void)
+{
+	/* as of an older kernel */
+	return program_forbid(__NR_io_uring_register, 16, EINVAL) ||
+	       program_forbid(__NR_io_uring_register, 35, EINVAL);
+}
+
+TEST_F(stream, kernel_without_it)
+{
+	struct program *from = &self->from, *to = &self->to;
+
+	ASSERT_EQ(0, make(self->a, ODD, SEED + 40));
+	from->before = to->before = no_registration;
+	PROGRAM(from, "send", self->a, THERE);
+	WRONG(from, 3, "--bounce moves the same");
+	PROGRAM(to, "recv", LISTEN, self->b);
+	WRONG(to, 3, "--bounce moves the same");
+	SEND("--bounce", self->a, THERE);
+	RECV("--bounce", LISTEN, self->b);
+	BOTH(0);
+	EXPECT_EQ(0, is(self->b, ODD, SEED + 40));
+}
+
+/* ---- the other side, by hand ---- */
+
+struct header {
+	char magic[8];
+	__u8 session[16];
+	__u32 index, connections;
+	__u64 size;
+	__u32 block, hashed;
+	__u64 resv[2];
+};
+
+struct reply {
+	char magic[8];
+	__s32 error;
+	__u32 resv;
+	char text[112];
+};
+
+static int connect_there(void)
+{
+	struct sockaddr_in addr = {
+		.sin_family = AF_INET, .sin_port = htons(PORT), .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	};
+
+	for (int i = 0; i < 200; i++) {
+		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+		if (!connect(fd, (struct sockaddr *)&addr, sizeof(addr)))
+			return fd;
+		close(fd);
+		lab_sleep_ms(100);
+	}
+	return -1;
+}
+
+static struct header header(__u64 size)
+{
+	return (struct header) {
+		.magic = { 'u', 'd', 'm', 'a', 'b', 'u', 'f', 'S' }, .connections = htole32(1),
+		.size = htole64(size), .block = htole32(MiB), .hashed = htole32(1),
+	};
+}
+
+/* A sender as far as the beginning; the receiver is ready. Its socket, or -1 */
+static int send_header(const struct header *h, struct reply *r)
+{
+	int fd = connect_there();
+
+	if (fd >= 0 && send(fd, h, sizeof(*h), MSG_NOSIGNAL) == sizeof(*h) &&
+	    recv(fd, r, sizeof(*r), MSG_WAITALL) == sizeof(*r))
+		return fd;
+	close(fd);
+	return -1;
+}
+
+TEST_F(stream, other_bytes)
+{
+	struct program *to = &self->to;
+	struct header h = header(100);
+	char data[100], trailer[24] = "udmabufT";
+	struct reply r;
+	int fd;
+
+	ASSERT_EQ(0, make(self->b, 7, SEED + 50));
+	RECV(LISTEN, self->b);
+	ASSERT_EQ(0, program_start(to));
+	fd = send_header(&h, &r);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, r.error);
+	ASSERT_EQ(100, send(fd, data, 100, MSG_NOSIGNAL));
+	/* a checksum that cannot be */
+	ASSERT_EQ(24, send(fd, trailer, 24, MSG_NOSIGNAL));
+	ASSERT_EQ(sizeof(r), recv(fd, &r, sizeof(r), MSG_WAITALL));
+	EXPECT_EQ(EILSEQ, le32toh(r.error));
+	close(fd);
+	EXPECT_EQ(4, program_end(to)) SAID(to);
+	EXPECT_NE(NULL, strstr(to->err, "do not use")) SAID(to);
+	EXPECT_EQ(0, is(self->b, 7, SEED + 50));
+	EXPECT_EQ(1, empty(self->dir[1]));
+}
+
+TEST_F(stream, strangers)
+{
+	struct program *to = &self->to, *from = &self->from;
+	struct header h;
+	struct reply r;
+	int fd;
+
+	ASSERT_EQ(0, make(self->a, ODD, SEED + 60));
+	RECV(LISTEN, self->b);
+	ASSERT_EQ(0, program_start(to));
+	/* who says nothing, who says something else, and who says what cannot be */
+	fd = connect_there();
+	ASSERT_LE(0, fd);
+	close(fd);
+	memset(&h, 'x', sizeof(h));
+	fd = send_header(&h, &r);
+	ASSERT_LE(0, fd);
+	EXPECT_NE(0, r.error);
+	close(fd);
+#define CANNOT_BE(member, value) do {						\
+	h = header(100);							\
+	h.member = value;							\
+	fd = send_header(&h, &r);						\
+	EXPECT_LE(0, fd);							\
+	EXPECT_NE(0, r.error);							\
+	EXPECT_EQ(0, recv(fd, &r, 1, 0));					\
+	close(fd);								\
+} while (0)
+	CANNOT_BE(connections, 0);
+	CANNOT_BE(connections, htole32(17));
+	CANNOT_BE(index, htole32(1));
+	CANNOT_BE(size, htole64(1ULL << 63));
+	CANNOT_BE(block, 0);
+	CANNOT_BE(hashed, htole32(2));
+	CANNOT_BE(resv[1], 1);
+	/* it is still there for the right one */
+	SEND(COPIES, "-c", "2", self->a, THERE);
+	EXPECT_EQ(0, program_run(from)) SAID(from);
+	EXPECT_EQ(0, program_end(to)) SAID(to);
+	EXPECT_EQ(0, is(self->b, ODD, SEED + 60));
+}
+
+/* ---- who goes ---- */
+
+TEST_F(stream, sender_that_goes)
+{
+	struct program *to = &self->to;
+	struct header h = header(LONG);
+	struct reply r;
+	int fd;
+
+	ASSERT_EQ(0, make(self->b, 5000, SEED + 70));
+	RECV(LISTEN, self->b);
+	ASSERT_EQ(0, program_start(to));
+	fd = send_header(&h, &r);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(sizeof(h), send(fd, &h, sizeof(h), MSG_NOSIGNAL));
+	close(fd);
+	EXPECT_EQ(1, program_end(to)) SAID(to);
+	EXPECT_NE(NULL, strstr(to->err, "the sender has gone after 0 of 41943040 bytes")) SAID(to);
+	EXPECT_EQ(0, is(self->b, 5000, SEED + 70));
+	EXPECT_EQ(1, empty(self->dir[1]));
+}
+
+TEST_F(stream, receiver_is_interrupted)
+{
+	static const int signals[] = { SIGINT, SIGTERM, SIGKILL };
+	struct program *to = &self->to;
+	struct header h = header(LONG);
+	struct reply r;
+	int fd;
+
+	ASSERT_EQ(0, make(self->b, 5000, SEED + 71));
+	for (int i = 0; i < 3; i++) {
+		RECV(LISTEN, self->b);
+		ASSERT_EQ(0, program_start(to));
+		fd = send_header(&h, &r);
+		ASSERT_LE(0, fd);
+		ASSERT_EQ(sizeof(h), send(fd, &h, sizeof(h), MSG_NOSIGNAL));
+		lab_sleep_ms(50);
+		ASSERT_EQ(0, kill(to->pid, signals[i]));
+		if (signals[i] != SIGKILL) {
+			ASSERT_EQ(sizeof(r), recv(fd, &r, sizeof(r), MSG_WAITALL));
+			EXPECT_EQ(EINTR, le32toh(r.error));
+			EXPECT_STREQ("interrupted", r.text);
+		}
+		close(fd);
+		EXPECT_EQ(signals[i] == SIGKILL ? 128 + SIGKILL : 130, program_end(to)) SAID(to);
+		EXPECT_EQ(0, is(self->b, 5000, SEED + 71));
+	}
+	EXPECT_EQ(1, empty(self->dir[1]));
+}
+
+/* Listens, and takes one connection as far as that it is ready */
+static int be_ready(int lsk)
+{
+	struct reply r = { .magic = { 'u', 'd', 'm', 'a', 'b', 'u', 'f', 'R' } };
+	int fd = accept4(lsk, NULL, NULL, SOCK_CLOEXEC);
+	struct header h;
+
+	if (recv(fd, &h, sizeof(h), MSG_WAITALL) == sizeof(h) && !memcmp(h.magic, "udmabufS", 8) &&
+	    send(fd, &r, sizeof(r), MSG_NOSIGNAL) == sizeof(r))
+		return fd;
+	close(fd);
+	return -1;
+}
+
+static int listen_there(void)
+{
+	struct sockaddr_in addr = {
+		.sin_family = AF_INET, .sin_port = htons(PORT), .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	net_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+	/* so that much is under way and the peer has not taken it */
+	net_set(fd, SOL_SOCKET, SO_RCVBUF, 64 * KiB);
+	return bind(fd, (struct sockaddr *)&addr, sizeof(addr)) || listen(fd, 8) ? -1 : fd;
+}
+
+TEST_F(stream, sender_is_interrupted)
+{
+	struct program *from = &self->from;
+	int lsk = listen_there(), fd;
+	double start;
+
+	ASSERT_LE(0, lsk);
+	ASSERT_EQ(0, make(self->a, LONG, SEED + 72));
+	for (int way = 0; way < 2; way++) {
+		SEND(way ? "--bounce" : COPIES, self->a, THERE);
+		ASSERT_EQ(0, program_start(from));
+		fd = be_ready(lsk);
+		ASSERT_LE(0, fd);
+		/* a peer that reads nothing, and says nothing */
+		lab_sleep_ms(500);
+		start = lab_now();
+		ASSERT_EQ(0, kill(from->pid, SIGINT));
+		EXPECT_EQ(130, program_end(from)) SAID(from);
+		EXPECT_GT(5.0, lab_now() - start);
+		close(fd);
+	}
+	close(lsk);
+}
+
+TEST_F(stream, receiver_that_goes)
+{
+	struct reply r = { .magic = { 'u', 'd', 'm', 'a', 'b', 'u', 'f', 'R' }, .text = "no more\033" };
+	struct program *from = &self->from;
+	char end[2];
+	int lsk = listen_there(), fd;
+
+	ASSERT_LE(0, lsk);
+	ASSERT_EQ(0, make(self->a, LONG, SEED + 73));
+	/* without a word, in the middle */
+	SEND(COPIES, self->a, THERE);
+	ASSERT_EQ(0, program_start(from));
+	fd = be_ready(lsk);
+	ASSERT_LE(0, fd);
+	lab_sleep_ms(200);
+	close(fd);
+	EXPECT_EQ(1, program_end(from)) SAID(from);
+	EXPECT_NE(NULL, strstr(from->err, "the receiver has")) SAID(from);
+
+	/* it says why; nothing of it does anything to a terminal */
+	r.error = htole32(ENOSPC);
+	ASSERT_EQ(0, program_start(from));
+	fd = be_ready(lsk);
+	ASSERT_LE(0, fd);
+	lab_sleep_ms(200);
+	ASSERT_EQ(sizeof(r), send(fd, &r, sizeof(r), MSG_NOSIGNAL));
+	EXPECT_EQ(1, program_end(from)) SAID(from);
+	EXPECT_NE(NULL, strstr(from->err, "the receiver says: no more?")) SAID(from);
+	close(fd);
+
+	/* and that it got other bytes than were sent */
+	ASSERT_EQ(0, make(self->a, 2, SEED + 74));
+	r.error = htole32(EILSEQ);
+	ASSERT_EQ(0, program_start(from));
+	fd = be_ready(lsk);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(2, recv(fd, end, 2, MSG_WAITALL));
+	ASSERT_EQ(sizeof(r), send(fd, &r, sizeof(r), MSG_NOSIGNAL));
+	EXPECT_EQ(4, program_end(from)) SAID(from);
+	close(fd);
+
+	/* who listens there is something else */
+	ASSERT_EQ(0, program_start(from));
+	fd = accept4(lsk, NULL, NULL, SOCK_CLOEXEC);
+	memset(&r, '<', sizeof(r));
+	ASSERT_EQ(sizeof(r), send(fd, &r, sizeof(r), MSG_NOSIGNAL));
+	EXPECT_EQ(1, program_end(from)) SAID(from);
+	EXPECT_NE(NULL, strstr(from->err, "no uring-dmabuf recv")) SAID(from);
+	close(fd);
+	close(lsk);
+}
+
+/* A host has several addresses; nobody listens at its first one */
+TEST_F(stream, any_address)
+{
+	struct program *from = &self->from, *to = &self->to;
+
+	ASSERT_EQ(0, make(self->a, ODD, SEED + 80));
+	SEND(COPIES, self->a, "tcp:localhost:7712");
+	RECV("tcp:127.0.0.1:7712", self->b);
+	BOTH(0);
+	EXPECT_EQ(0, is(self->b, ODD, SEED + 80));
+	SEND(COPIES, self->a, "tcp:[::1]:7712");
+	RECV(LISTEN, self->b);
+	BOTH(0);
+	SEND(COPIES, self->a, THERE);
+	RECV(LISTEN, self->b);
+	BOTH(0);
+}
+
+TEST_F(stream, json_schema)
+{
+	struct program *from = &self->from, *to = &self->to;
+	const char *schema = getenv("URING_DMABUF_SCHEMA");
+
+	if (!schema)
+		SKIP(return, "URING_DMABUF_SCHEMA does not say where it is");
+	ASSERT_EQ(0, make(self->a, 1000, SEED + 90));
+	SEND(COPIES, self->a, THERE);
+	RECV(LISTEN, self->b);
+	BOTH(0);
+	EXPECT_EQ(0, program_validate(from, schema, "cp.json")) SAID(from);
+	EXPECT_EQ(0, program_validate(to, schema, "cp.json")) SAID(to);
+}
+
+/* ---- over a card ---- */
+
+static int peer_ns;
+
+static int at_the_peer(void)
+{
+	return net_ns_enter(peer_ns);
+}
+
+TEST(card)
+{
+	struct program from_ = { .fd = -1 }, to_ = { .fd = -1, .before = at_the_peer };
+	struct program *from = &from_, *to = &to_;
+	char a[80], b[80], address[64];
+	struct netrig rig;
+
+	snprintf(a, sizeof(a), "%s/stream-a", NEED_ENV("LAB_EXT4"));
+	snprintf(b, sizeof(b), "%s/stream-b", NEED_ENV("LAB_XFS"));
+	netrig_init(&rig);
+	NETRIG_UP(&rig, "e1000e", MEM_UDMABUF, 0);
+	peer_ns = rig.ns[NET_PEER];
+	ASSERT_EQ(0, make(a, ODD, SEED + 100));
+	snprintf(address, sizeof(address), "tcp:10.73.%u.2:7712", rig.net);
+	/* of contiguous memory: see net_mem() */
+	SEND("-m", "heap:default_cma_region", "-c", "3", a, address);
+	RECV(LISTEN, b);
+	BOTH(0);
+	EXPECT_EQ(0, is(b, ODD, SEED + 100));
+	EXPECT_EQ(ODD, said(from, "bytes"));
+	/* what the project is for */
+	EXPECT_EQ(0, said(from, "copied_bytes"));
+	program_free(from);
+	program_free(to);
+	unlink(a);
+	unlink(b);
+	netrig_down(&rig);
+}
+
+TEST_HARNESS_MAIN
