@@ -884,7 +884,7 @@ TEST_F(handle, slow_exporter)
 		r = request(DMABUF_IO_READ, buffer, target, 0, 0, 4096);
 		EXPECT_EQ(4096, done(self->io, &r));
 	}
-	EXPECT_GT(1.0, lab_now() - start);
+	EXPECT_GT(5.0, lab_now() - start);
 	ASSERT_EQ(0, bar_fence(&bar, 0));
 	for (int i = 0; i < 2; i++) {
 		pthread_join(p[i].thread, NULL);
@@ -959,11 +959,11 @@ TEST_F(handle, slow_copies)
 	start = lab_now();
 	ASSERT_EQ(0, pthread_create(&s.thread, NULL, submits_two, &s));
 	lab_sleep_ms(100);
-	EXPECT_EQ(0, dmabuf_io_wait(self->io, &r[0], 2000));
+	EXPECT_EQ(0, dmabuf_io_wait(self->io, &r[0], PATIENCE));
 	EXPECT_EQ(4096, r[0].result);
 	EXPECT_EQ(4096, done(self->io, &r[2]));
 	EXPECT_EQ(-ETIMEDOUT, dmabuf_io_wait(self->io, &r[1], 0));
-	EXPECT_GT(2.0, lab_now() - start);
+	EXPECT_GT(5.0, lab_now() - start);
 	ASSERT_EQ(0, bar_fence(&bar, 0));
 	EXPECT_EQ(0, dmabuf_io_wait(self->io, &r[1], PATIENCE));
 	EXPECT_EQ(4096, r[1].result);
