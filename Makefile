@@ -23,7 +23,7 @@ export JOBS V KERNEL_SRC CPUS SEED
 submake = $(MAKE) -s -j$(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help deps tree kernel headers tests demo test soak run shell bench check series bisect deb clean distclean
+.PHONY: help deps tree kernel headers tests demo test soak run shell bench check series bisect deb deb-tools clean distclean
 
 help:
 	@sed -n 's/^#- \{0,1\}//p' Makefile
@@ -44,6 +44,7 @@ help:
 #- make series    mailable patches in build/series
 #- make bisect    every patch builds at its place, in five configurations (hours)
 #- make deb       Debian packages of the kernel for a real machine: REAL-HARDWARE.md
+#- make deb-tools Debian packages of the library, the programs and the Python module
 #-                  LOCALMOD=yes|file|lab  CONFIG=file
 #- make deps      install the Debian packages (tools/testing/lab/packages.txt)
 #- make kernel    build a kernel (KERNEL=plain|debug|stock)
@@ -133,6 +134,10 @@ bisect:
 deb:
 	@$(LAB)/deps build deb
 	@LOCALMOD="$(LOCALMOD)" CONFIG="$(CONFIG)" $(LAB)/deb
+
+deb-tools:
+	@$(LAB)/deps deb-tools $(if $(CHECK),deb-tools-check)
+	@$(LAB)/deb-tools $(if $(CHECK),check)
 
 clean:
 	@find $(BUILD) -mindepth 1 -maxdepth 1 ! -name cache -exec rm -rf {} + 2>/dev/null || :
