@@ -192,11 +192,20 @@ static void enqueue(struct dmabuf_io *io, struct dmabuf_io_request *r)
 	io_uring_sqe_set_data(sqe, r);
 }
 
-static bool may_take_chunk(const struct dmabuf_io *io, const struct dmabuf_io_request *r)
+static unsigned int half_of(const struct dmabuf_io_request *r)
 {
-	int left = r->op == DMABUF_IO_SEND ? BOUNCE_FILES : 0;
+	return r->op == DMABUF_IO_SEND;
+}
 
-	return __builtin_popcount(io->chunks) > left;
+static bool take_chunk(struct dmabuf_io *io, const struct dmabuf_io_request *r, struct request *q)
+{
+	unsigned int half = half_of(r);
+
+	if (!io->chunks[half])
+		return false;
+	q->chunk = (int32_t)(half * BOUNCE_HALF) + __builtin_ffs((int)io->chunks[half]);
+	io->chunks[half] &= io->chunks[half] - 1;
+	return true;
 }
 
 static void start(struct dmabuf_io *io, struct dmabuf_io_request *r)
@@ -214,13 +223,9 @@ static void start(struct dmabuf_io *io, struct dmabuf_io_request *r)
 		q->turn = 1;
 	}
 	set_step(b, r);
-	if (takes_chunk(b) && !q->chunk) {
-		if (!may_take_chunk(io, r)) {
-			park(&io->starved[r->op != DMABUF_IO_SEND], r);
-			return;
-		}
-		q->chunk = __builtin_ffs((int)io->chunks);
-		io->chunks &= io->chunks - 1;
+	if (takes_chunk(b) && !q->chunk && !take_chunk(io, r, q)) {
+		park(&io->starved[half_of(r)], r);
+		return;
 	}
 	if (takes_chunk(b) && r->op != DMABUF_IO_READ)
 		append(&io->copies, r);
@@ -249,21 +254,17 @@ static void wake_for(struct dmabuf_io *io, const struct dmabuf_io_request *r)
 	for (struct waiter *w = io->waiters; w; w = w->next)
 		if (w->r ? w->r == r : request_of((struct dmabuf_io_request *)r)->state == REQUEST_DONE)
 			wake(w);
-	io->news = true;
 }
 
-static void free_chunk(struct dmabuf_io *io, struct request *q)
+static void free_chunk(struct dmabuf_io *io, const struct dmabuf_io_request *r, struct request *q)
 {
-	io->chunks |= 1U << (q->chunk - 1);
-	q->chunk = 0;
-	for (int i = 1; i >= 0; i--) {
-		struct dmabuf_io_request *next = io->starved[i].first;
+	unsigned int half = half_of(r);
+	struct dmabuf_io_request *next = unpark(&io->starved[half]);
 
-		if (!next || !may_take_chunk(io, next))
-			continue;
-		start(io, unpark(&io->starved[i]));
-		return;
-	}
+	io->chunks[half] |= 1U << ((unsigned int)q->chunk - 1 - half * BOUNCE_HALF);
+	q->chunk = 0;
+	if (next)
+		start(io, next);
 }
 
 /*
@@ -305,10 +306,11 @@ static void finish(struct dmabuf_io *io, struct dmabuf_io_request *r, int error)
 		append(&io->done, r);
 	}
 	wake_for(io, r);
+	io->news = true;
 	if (q->turn)
 		end_turn(io, r, error);
 	if (q->chunk)
-		free_chunk(io, q);
+		free_chunk(io, r, q);
 }
 
 /* It is not submitted again */
@@ -575,6 +577,7 @@ int dmabuf_io_cancel(struct dmabuf_io *io, struct dmabuf_io_request *r)
 		ret = -EINVAL;
 	} else if (q->waits) {
 		cancel_waiting(io, r);
+		flush(io);
 	} else {
 		/* once more is harmless, and helps if there was no entry */
 		q->cancel = 1;

@@ -229,7 +229,7 @@ static int make_bounce(struct dmabuf_io *io)
 		return -errno;
 	madvise(p, (size_t)BOUNCE_CHUNKS * BOUNCE_SIZE, MADV_DONTFORK);
 	io->bounce = p;
-	io->chunks = (1U << BOUNCE_CHUNKS) - 1;
+	io->chunks[0] = io->chunks[1] = (1U << BOUNCE_HALF) - 1;
 	return 0;
 }
 

@@ -18,8 +18,9 @@
 
 #include "uring-dmabuf.h"
 
-#define BOUNCE_CHUNKS	16
-#define BOUNCE_FILES	8	/* of them, that sends leave alone: a peer may never take its data */
+/* Half of the chunks are for sends, whose peers may never take their data, half for files */
+#define BOUNCE_HALF	8
+#define BOUNCE_CHUNKS	(2 * BOUNCE_HALF)
 #define BOUNCE_SIZE	(1U << 20)
 
 /* A number: an index, and above it how often that index was given out. Never negative. */
@@ -79,9 +80,9 @@ struct dmabuf_io {
 	struct io_target *targets;
 	struct list done;		/* nobody has them yet */
 	struct list copies;		/* the CPU is to copy for them */
-	struct list starved[2];		/* of chunks: sends, others */
+	struct list starved[2];		/* of chunks, of one of the halves */
 	char *bounce;			/* BOUNCE_CHUNKS of BOUNCE_SIZE */
-	uint32_t chunks;		/* free ones, a bit each */
+	uint32_t chunks[2];		/* free ones of each half, a bit each */
 };
 
 enum request_state {

@@ -480,6 +480,37 @@ TEST_F(handle, cancelled_before_it_began)
 		net_close(&pairs[i]);
 }
 
+/* Nor do files that nothing comes from hold up a send: they have chunks of their own, too */
+TEST_F(handle, sends_beside_files_that_wait)
+{
+	struct dmabuf_io_request r[20], *all[20], sent;
+	struct net_pair pair;
+	int buffer, target, pipe, ends[2];
+
+	if (!BOUNCES)
+		SKIP(return, "only what bounces waits for a chunk");
+	SENDS(buffer, target, pair);
+	ASSERT_EQ(0, pipe2(ends, O_CLOEXEC));
+	pipe = dmabuf_io_add_target(self->io, ends[0]);
+	ASSERT_LE(0, pipe);
+	for (int i = 0; i < 20; i++) {
+		r[i] = request(DMABUF_IO_READ, buffer, pipe, 0, 0, 4096);
+		r[i].flags = DMABUF_IO_WAITED;
+		all[i] = &r[i];
+	}
+	ASSERT_EQ(20, dmabuf_io_submit(self->io, all, 20));
+	sent = request(DMABUF_IO_SEND, buffer, target, 0, 0, 4096);
+	EXPECT_EQ(4096, done(self->io, &sent));
+	for (int i = 19; i >= 0; i--) {
+		EXPECT_EQ(0, dmabuf_io_cancel(self->io, &r[i]));
+		EXPECT_EQ(0, dmabuf_io_wait(self->io, &r[i], PATIENCE));
+		EXPECT_EQ(-ECANCELED, r[i].result);
+	}
+	close(ends[0]);
+	close(ends[1]);
+	net_close(&pair);
+}
+
 /* Of different sizes, from different places; the socket takes a part of one at a time */
 TEST_F(handle, sends_in_order)
 {
