@@ -3,7 +3,6 @@
  * uring-dmabuf cp: every byte arrives, by the CPU none; and whatever happens, a name stands
  * for all of a file.
  */
-#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,6 +12,7 @@
 
 #include "common.h"
 #include "counters.h"
+#include "files.h"
 #include "program.h"
 
 #define SEED	9500
@@ -37,22 +37,6 @@ FIXTURE_SETUP(cp)
 	}
 	snprintf(self->a, sizeof(self->a), "%s/a", self->dir[0]);
 	snprintf(self->b, sizeof(self->b), "%s/b", self->dir[1]);
-}
-
-/* How many names there are; and they are gone */
-static int empty(const char *path)
-{
-	DIR *dir = opendir(path);
-	struct dirent *d;
-	int nr = 0;
-
-	while (dir && (d = readdir(dir)))
-		if (d->d_name[0] != '.' || strlen(d->d_name) > 2) {
-			unlinkat(dirfd(dir), d->d_name, 0);
-			nr++;
-		}
-	closedir(dir);
-	return nr;
 }
 
 FIXTURE_TEARDOWN(cp)
@@ -87,41 +71,6 @@ static long long said(const struct program *p, const char *member)
 
 	json_decref(end);
 	return n;
-}
-
-/* Ordinary files, by ordinary calls */
-static int make(const char *path, size_t len, __u64 seed)
-{
-	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-	char *data = malloc(len + 1);
-	ssize_t n = -1;
-
-	if (fd >= 0 && data) {
-		pattern_fill(data, 0, len, seed);
-		n = write(fd, data, len);
-		fsync(fd);
-	}
-	free(data);
-	close(fd);
-	return n == (ssize_t)len ? 0 : -EIO;
-}
-
-/* Its size, and each byte: 0; -ENOENT, -EFBIG, -EILSEQ */
-static int is(const char *path, size_t len, __u64 seed)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	char *data = malloc(len + 1);
-	int ret = -ENOENT;
-
-	if (fd >= 0 && data) {
-		ret = read(fd, data, len + 1) == (ssize_t)len ? 0 : -EFBIG;
-		if (!ret && pattern_check(data, 0, len, seed) != NO_MISMATCH)
-			ret = -EILSEQ;
-	}
-	free(data);
-	if (fd >= 0)
-		close(fd);
-	return ret;
 }
 
 /* @len bytes, and zeroes from there to LONG */

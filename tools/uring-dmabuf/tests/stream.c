@@ -3,7 +3,6 @@
  * uring-dmabuf send and recv: every byte arrives, by the sender's CPU none; and whatever
  * becomes of one side, the other one says so, and a name stands for all of a file.
  */
-#include <dirent.h>
 #include <endian.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 #include <sys/syscall.h>
 
 #include "common.h"
+#include "files.h"
 #include "netio.h"
 #include "program.h"
 
@@ -45,22 +45,6 @@ FIXTURE_SETUP(stream)
 	snprintf(self->b, sizeof(self->b), "%s/b", self->dir[1]);
 }
 
-/* How many names there are; and they are gone */
-static int empty(const char *path)
-{
-	DIR *dir = opendir(path);
-	struct dirent *d;
-	int nr = 0;
-
-	while (dir && (d = readdir(dir)))
-		if (d->d_name[0] != '.' || strlen(d->d_name) > 2) {
-			unlinkat(dirfd(dir), d->d_name, 0);
-			nr++;
-		}
-	closedir(dir);
-	return nr;
-}
-
 FIXTURE_TEARDOWN(stream)
 {
 	program_free(&self->from);
@@ -89,41 +73,6 @@ static long long said(const struct program *p, const char *member)
 	n = json_object_get(end, member) ? json_integer_value(json_object_get(end, member)) : -1;
 	json_decref(end);
 	return n;
-}
-
-/* Ordinary files, by ordinary calls */
-static int make(const char *path, size_t len, __u64 seed)
-{
-	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-	char *data = malloc(len + 1);
-	ssize_t n = -1;
-
-	if (fd >= 0 && data) {
-		pattern_fill(data, 0, len, seed);
-		n = write(fd, data, len);
-		fsync(fd);
-	}
-	free(data);
-	close(fd);
-	return n == (ssize_t)len ? 0 : -EIO;
-}
-
-/* Its size, and each byte: 0; -ENOENT, -EFBIG, -EILSEQ */
-static int is(const char *path, size_t len, __u64 seed)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	char *data = malloc(len + 1);
-	int ret = -ENOENT;
-
-	if (fd >= 0 && data) {
-		ret = read(fd, data, len + 1) == (ssize_t)len ? 0 : -EFBIG;
-		if (!ret && pattern_check(data, 0, len, seed) != NO_MISMATCH)
-			ret = -EILSEQ;
-	}
-	free(data);
-	if (fd >= 0)
-		close(fd);
-	return ret;
 }
 
 /* Both as they are; one line of a test for each side. 100 * recv's exit code + send's */

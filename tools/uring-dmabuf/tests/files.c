@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Files of the tests */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "files.h"
+#include "mem.h"
+
+int make(const char *path, size_t len, __u64 seed)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+	char *data = malloc(len + 1);
+	ssize_t n = -1;
+
+	if (fd >= 0 && data) {
+		pattern_fill(data, 0, len, seed);
+		n = write(fd, data, len);
+		fsync(fd);
+	}
+	free(data);
+	close(fd);
+	return n == (ssize_t)len ? 0 : -EIO;
+}
+
+int is(const char *path, size_t len, __u64 seed)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char *data = malloc(len + 1);
+	int ret = -ENOENT;
+
+	if (fd >= 0 && data) {
+		ret = read(fd, data, len + 1) == (ssize_t)len ? 0 : -EFBIG;
+		if (!ret && pattern_check(data, 0, len, seed) != NO_MISMATCH)
+			ret = -EILSEQ;
+	}
+	free(data);
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+int empty(const char *path)
+{
+	DIR *dir = opendir(path);
+	struct dirent *d;
+	int nr = 0;
+
+	while (dir && (d = readdir(dir)))
+		if (d->d_name[0] != '.' || strlen(d->d_name) > 2) {
+			unlinkat(dirfd(dir), d->d_name, 0);
+			nr++;
+		}
+	closedir(dir);
+	return nr;
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Files of the tests, by ordinary calls */
+#ifndef URING_DMABUF_TEST_FILES_H
+#define URING_DMABUF_TEST_FILES_H
+
+#include <stddef.h>
+#include <linux/types.h>
+
+/* @len bytes of the pattern of @seed, from 0 on: 0 or -EIO */
+int make(const char *path, size_t len, __u64 seed);
+/* Its size, and each byte: 0; -ENOENT, -EFBIG, -EILSEQ */
+int is(const char *path, size_t len, __u64 seed);
+/* How many names there are in a folder; and they are gone */
+int empty(const char *path);
+
+#endif
