@@ -64,8 +64,6 @@ static const char *mapping(const struct program *p, size_t i, const char *member
 }
 
 /* Behind an assertion: all of it */
-#define SAID(p) TH_LOG("exit %d\n%s%s", (p)->code, (p)->out, (p)->err)
-
 #define EXPECT_WORD(p, i, member, want)					\
 	EXPECT_STREQ(want, word(pair(p, i), member)) SAID(p)
 

@@ -3,9 +3,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <sys/stat.h>
 
 #include "files.h"
 #include "mem.h"
@@ -56,4 +58,24 @@ int empty(const char *path)
 		}
 	closedir(dir);
 	return nr;
+}
+
+int folders_make(struct folders *f, const char *ext4, const char *xfs, const char *name)
+{
+	snprintf(f->dir[0], sizeof(f->dir[0]), "%s/%s", ext4, name);
+	snprintf(f->dir[1], sizeof(f->dir[1]), "%s/%s", xfs, name);
+	snprintf(f->a, sizeof(f->a), "%s/a", f->dir[0]);
+	snprintf(f->b, sizeof(f->b), "%s/b", f->dir[1]);
+	return mkdir(f->dir[0], 0700) || mkdir(f->dir[1], 0700) ? -errno : 0;
+}
+
+int folders_remove(struct folders *f)
+{
+	int ret = 0;
+
+	for (int i = 0; i < 2; i++) {
+		empty(f->dir[i]);
+		ret = rmdir(f->dir[i]) ? -errno : ret;
+	}
+	return ret;
 }

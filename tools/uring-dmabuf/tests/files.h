@@ -13,4 +13,15 @@ int is(const char *path, size_t len, __u64 seed);
 /* How many names there are in a folder; and they are gone */
 int empty(const char *path);
 
+/* Two folders, on ext4 and on XFS, and a name in each */
+struct folders {
+	char dir[2][64];
+	char a[80], b[80];
+};
+
+/* Both of that name, in @ext4 and in @xfs: 0 or -errno */
+int folders_make(struct folders *f, const char *ext4, const char *xfs, const char *name);
+/* With all that is in them: 0 or -errno */
+int folders_remove(struct folders *f);
+
 #endif

@@ -119,6 +119,21 @@ int program_run(struct program *p)
 	return program_end(p), ret ? ret : p->code;
 }
 
+long long program_said(const struct program *p, const char *member)
+{
+	const char *line = p->out, *next;
+	json_t *last, *value;
+	long long n;
+
+	while ((next = strchr(line, '\n')) && next[1])
+		line = next + 1;
+	last = json_loads(line, 0, NULL);
+	value = json_object_get(last, member);
+	n = value ? json_integer_value(value) : -1;
+	json_decref(last);
+	return n;
+}
+
 int program_forbid(int nr, int op, int err)
 {
 	/* both are compared in any case: there is no need for two filters */

@@ -42,6 +42,12 @@ int program_validate(const struct program *p, const char *dir, const char *name)
 const char *program_sibling(const char *name);
 void program_free(struct program *p);
 
+/* A number of the last line of JSON that it wrote; -1: there is none of that name */
+long long program_said(const struct program *p, const char *member);
+
+/* Behind an assertion: what there is to know if it fails */
+#define SAID(p) TH_LOG("exit %d\n%s%s", (p)->code, (p)->out, (p)->err)
+
 #define PROGRAM(p, ...) do {						\
 	const char *const args_[] = { __VA_ARGS__, NULL };		\
 									\

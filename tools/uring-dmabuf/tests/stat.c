@@ -50,7 +50,6 @@ static const char *word(const struct program *p, size_t i, const char *member)
 	return json_string_value(json_object_get(buffer(p, i), member)) ?: "";
 }
 
-#define SAID(p) TH_LOG("exit %d\n%s%s", (p)->code, (p)->out, (p)->err)
 
 struct found {
 	struct io_uring_dmabuf_stat stat[4];
