@@ -1,41 +1,85 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /* Sockets by name */
 #include <errno.h>
+#include <fcntl.h>
 #include <netdb.h>
 #include <poll.h>
 #include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
 
 #include "address.h"
+#include "cp.h"
+
+#define TICK	200	/* ms, until cp_stop is seen */
+
+static int left(const struct timespec *since, unsigned int timeout)
+{
+	struct timespec now;
+	int64_t ms;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	ms = (now.tv_sec - since->tv_sec) * 1000LL + (now.tv_nsec - since->tv_nsec) / 1000000;
+	if (!timeout || ms + TICK < timeout * 1000LL)
+		return TICK;
+	return ms < timeout * 1000LL ? (int)(timeout * 1000LL - ms) : 0;
+}
 
 /* What a ring that ends has to do may interrupt it; it goes on all the same */
-static int connected(int fd, unsigned int timeout)
+static int connected(int fd, unsigned int timeout, const struct tcp_wait *wait)
 {
 	struct pollfd p = { .fd = fd, .events = POLLOUT };
 	socklen_t len = sizeof(int);
-	int err, n;
+	struct timespec since;
+	int err, n, ms;
 
+	clock_gettime(CLOCK_MONOTONIC, &since);
 	do {
-		n = poll(&p, 1, timeout ? (int)timeout * 1000 : -1);
-	} while (n < 0 && errno == EINTR);
+		if (cp_stop)
+			return -EINTR;
+		if (wait)
+			wait->tick(wait->arg);
+		ms = left(&since, timeout);
+		n = poll(&p, 1, ms);
+	} while ((!n && ms) || (n < 0 && errno == EINTR));
 	if (n <= 0)
 		return n ? -errno : -ETIMEDOUT;
 	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) ? -errno : -err;
 }
 
-static int connect_one(int fd, const struct addrinfo *a, unsigned int timeout)
+/* A port of this machine that nobody listens at may be given to who connects to it */
+static bool is_itself(int fd)
 {
+	struct sockaddr_storage me = { 0 }, peer = { 0 };
+	socklen_t len = sizeof(me), peer_len = sizeof(peer);
+
+	return !getsockname(fd, (struct sockaddr *)&me, &len) &&
+	       !getpeername(fd, (struct sockaddr *)&peer, &peer_len) &&
+	       len == peer_len && !memcmp(&me, &peer, len);
+}
+
+static int connect_one(int fd, const struct addrinfo *a, unsigned int timeout,
+		       const struct tcp_wait *wait)
+{
+	const int flags = fcntl(fd, F_GETFL);
 	struct timeval limit = { .tv_sec = timeout };
+	int ret;
 
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	if (!connect(fd, a->ai_addr, a->ai_addrlen))
-		return 0;
-	return errno == EINTR ? connected(fd, timeout) :
-	       errno == EINPROGRESS ? -ETIMEDOUT : -errno;
+	fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+	ret = connect(fd, a->ai_addr, a->ai_addrlen) ? -errno : 0;
+	if (ret == -EINPROGRESS || ret == -EINTR)
+		ret = connected(fd, timeout, wait);
+	fcntl(fd, F_SETFL, flags);
+	return !ret && is_itself(fd) ? -ECONNREFUSED : ret;
 }
 
 static int listen_one(int fd, const struct addrinfo *a)
@@ -44,6 +88,14 @@ static int listen_one(int fd, const struct addrinfo *a)
 
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	return bind(fd, a->ai_addr, a->ai_addrlen) || listen(fd, 64) ? -errno : 0;
+}
+
+static bool is_port(const char *text)
+{
+	size_t digits = strspn(text, "0123456789");
+	long port = strtol(text, NULL, 10);
+
+	return digits && digits <= 5 && !text[digits] && port > 0 && port <= UINT16_MAX;
 }
 
 static int parse(const char *name, char *host, size_t size, const char **port)
@@ -55,7 +107,7 @@ static int parse(const char *name, char *host, size_t size, const char **port)
 		return -EINVAL;
 	name += 4;
 	colon = strrchr(name, ':');
-	if (!colon || !colon[1])
+	if (!colon || !is_port(colon + 1))
 		return -EINVAL;
 	len = (size_t)(colon - name);
 	if (len && *name == '[' && name[len - 1] == ']') {
@@ -83,7 +135,8 @@ static int lookup(const char *name, bool listens, int family, struct addrinfo **
 
 	*text = NULL;
 	if (parse(name, host, sizeof(host), &port) || (!listens && !*host)) {
-		*text = listens ? "not tcp:[ADDRESS]:PORT" : "not tcp:HOST:PORT";
+		*text = listens ? "not tcp:[ADDRESS]:PORT, with a PORT of 1 to 65535" :
+				  "not tcp:HOST:PORT, with a PORT of 1 to 65535";
 		return -EINVAL;
 	}
 	ret = getaddrinfo(*host ? host : NULL, port, &hints, list);
@@ -94,7 +147,8 @@ static int lookup(const char *name, bool listens, int family, struct addrinfo **
 }
 
 /* A host has several addresses, and a server may listen at one of them only */
-static int first_that_works(const struct addrinfo *list, bool listens, unsigned int timeout)
+static int first_that_works(const struct addrinfo *list, bool listens, unsigned int timeout,
+			    const struct tcp_wait *wait)
 {
 	int ret = -ENOENT;
 
@@ -105,7 +159,7 @@ static int first_that_works(const struct addrinfo *list, bool listens, unsigned 
 			ret = -errno;
 			continue;
 		}
-		ret = listens ? listen_one(fd, a) : connect_one(fd, a, timeout);
+		ret = listens ? listen_one(fd, a) : connect_one(fd, a, timeout, wait);
 		if (!ret)
 			return fd;
 		close(fd);
@@ -114,28 +168,44 @@ static int first_that_works(const struct addrinfo *list, bool listens, unsigned 
 }
 
 static int open_tcp(const char *name, bool listens, int family, unsigned int timeout,
-		    const char **text)
+		    const struct tcp_wait *wait, const char **text)
 {
 	struct addrinfo *list;
 	int ret = lookup(name, listens, family, &list, text);
 
 	if (ret)
 		return ret;
-	ret = first_that_works(list, listens, timeout);
+	ret = first_that_works(list, listens, timeout, wait);
 	freeaddrinfo(list);
 	return ret;
 }
 
-int tcp_connect(const char *name, unsigned int timeout, const char **text)
+int tcp_connect(const char *name, unsigned int timeout, const struct tcp_wait *wait,
+		const char **text)
 {
-	return open_tcp(name, false, AF_UNSPEC, timeout, text);
+	return open_tcp(name, false, AF_UNSPEC, timeout, wait, text);
 }
 
 int tcp_listen(const char *name, const char **text)
 {
 	/* all addresses are those of IPv6, to which IPv4's belong, where there is IPv6 */
-	bool all = !strncmp(name, "tcp::", 5);
-	int fd = open_tcp(name, true, all ? AF_INET6 : AF_UNSPEC, 0, text);
+	bool all = !strncmp(name, "tcp::", 5) && !strchr(name + 5, ':');
+	int fd = open_tcp(name, true, all ? AF_INET6 : AF_UNSPEC, 0, NULL, text);
 
-	return fd < 0 && all ? open_tcp(name, true, AF_INET, 0, text) : fd;
+	/* of another reason it would be said that all are listened at, and half of them not be */
+	return all && (fd == -EAFNOSUPPORT || fd == -EADDRNOTAVAIL || fd == -ENOENT) ?
+	       open_tcp(name, true, AF_INET, 0, NULL, text) : fd;
+}
+
+void tcp_keep_alive(int fd)
+{
+	static const struct { int level, name, value; } set[] = {
+		{ IPPROTO_TCP, TCP_KEEPIDLE, 10 },
+		{ IPPROTO_TCP, TCP_KEEPINTVL, 5 },
+		{ IPPROTO_TCP, TCP_KEEPCNT, 4 },
+		{ SOL_SOCKET, SO_KEEPALIVE, 1 },
+	};
+
+	for (unsigned int i = 0; i < sizeof(set) / sizeof(set[0]); i++)
+		setsockopt(fd, set[i].level, set[i].name, &set[i].value, sizeof(set[i].value));
 }

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later OR MIT
 /* uring-dmabuf cp: arguments, and what becomes of it */
-#include <argp.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -27,12 +26,8 @@ static const char doc[] =
 	"process, cannot do it at all; 4 --verify found other bytes; 130 interrupted.";
 
 static const struct argp_option options[] = {
-	{ "memory", 'm', "SPEC", 0, "By this memory: udmabuf (default), heap:NAME, cuda:N, fd:N", 0 },
-	{ "bounce", 'b', NULL, 0, "By ordinary memory instead", 0 },
 	{ "verify", 'v', NULL, 0, "Then read both by ordinary reads, and compare XXH3 checksums", 0 },
 	{ "resume", 'r', NULL, 0, "Go on where an interrupted run of the same stopped; keep what is there for that", 0 },
-	{ "quiet", 'q', NULL, 0, "Say nothing unless it fails", 0 },
-	{ "json", 'j', NULL, 0, "Print JSON: a line each second, and one at the end", 0 },
 	{ 0 },
 };
 
@@ -41,23 +36,14 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	struct arguments *a = state->input;
 
 	switch (key) {
-	case 'm':
-		a->o.memory = arg;
-		return 0;
-	case 'b':
-		a->o.bounce = true;
+	case ARGP_KEY_INIT:
+		state->child_inputs[0] = &a->o;
 		return 0;
 	case 'v':
 		a->o.verify = true;
 		return 0;
 	case 'r':
 		a->o.resume = true;
-		return 0;
-	case 'q':
-		a->o.quiet = true;
-		return 0;
-	case 'j':
-		a->o.json = true;
 		return 0;
 	case ARGP_KEY_ARG:
 		if (a->nr > MAX_JOBS)
@@ -178,7 +164,7 @@ static int copy(struct copier *c)
 	char hash[33] = "";
 	int verified = 0;
 
-	progress_start(c);
+	progress_start();
 	if (any_left(c) && !move_open(c)) {
 		catch_signals();
 		move_all(c);
@@ -194,7 +180,7 @@ static int copy(struct copier *c)
 int cp_main(int argc, char **argv)
 {
 	static const struct argp argp = {
-		.options = options, .parser = parse, .doc = doc,
+		.options = options, .parser = parse, .doc = doc, .children = cp_common_options,
 		.args_doc = "SOURCE DESTINATION\nSOURCE... DIRECTORY",
 	};
 	struct arguments a = { .o = { .memory = "udmabuf" } };

@@ -3,6 +3,8 @@
 #ifndef URING_DMABUF_CP_H
 #define URING_DMABUF_CP_H
 
+#include <argp.h>
+#include <limits.h>
 #include <signal.h>
 #include <sys/types.h>
 
@@ -20,6 +22,9 @@ struct cp_options {
 	bool bounce;		/* ordinary memory instead */
 	bool verify, resume, json, quiet;
 };
+
+/* Those of all three; a parser's child_inputs[0] is its struct cp_options */
+extern const struct argp_child cp_common_options[];
 
 enum end_kind { END_FILE, END_BLOCK, END_DMABUF, END_STREAM };
 
@@ -44,6 +49,7 @@ struct end {
  * @saved:	where a later run would go on
  * @resumed:	where this one went on
  * @tail:	of a stream to a block device: the end that is less than a block
+ * @mode:	of the file that had the name before, or 0
  * @failed:	it was said why
  * @why:	what was said
  */
@@ -55,8 +61,9 @@ struct job {
 	char *part, *real;
 	uint64_t saved, resumed;
 	const char *tail;
+	mode_t mode;
 	bool failed, finished;
-	char why[160];
+	char why[PATH_MAX + 256];
 };
 
 /* A part of a job that is being moved */
@@ -111,10 +118,14 @@ void catch_signals(void);
 int move_open(struct copier *c);
 void move_all(struct copier *c);
 void move_close(struct copier *c);
+/* Says why there is no ring; true: there can be none, of any kind */
+bool cp_no_ring(int err);
 
 /* progress.c */
-void progress_start(const struct copier *c);
+void progress_start(void);
 void progress(const struct copier *c);
+/* Nothing moves, and what it is that it waits for */
+void progress_wait(const struct copier *c, const char *what);
 /* So much of it was read for --verify */
 void progress_verify(const struct copier *c, const char *name, uint64_t off, uint64_t size);
 void progress_end(const struct copier *c, const char *hash, bool verified);

@@ -176,8 +176,14 @@ static char *directory_of(const char *name)
 /* Without a name until it is whole; or with one of its own, to go on with */
 static int open_new(const struct cp_options *o, struct job *job)
 {
-	char *dir = directory_of(job->to.name);
+	size_t len = strlen(job->to.name);
+	char *dir;
 
+	if (!len || job->to.name[len - 1] == '/') {
+		job_fail(job, "%s: that is no name of a file", job->to.name);
+		return -EINVAL;
+	}
+	dir = directory_of(job->to.name);
 	if (o->resume && job->from.kind != END_FILE) {
 		free(dir);
 		job_fail(job, "--resume: whether %s has changed since cannot be told; only of files it can",
@@ -252,15 +258,39 @@ static bool same(const struct stat *a, const struct stat *b)
 }
 
 /* The file that a link leads to is replaced, not the link */
-static void follow_link(struct job *job)
+static int follow_link(struct job *job)
 {
 	struct stat st;
+	int err;
 
 	if (lstat(job->to.name, &st) || !S_ISLNK(st.st_mode))
-		return;
+		return 0;
 	job->real = realpath(job->to.name, NULL);
-	if (job->real)
-		job->to.name = job->real;
+	if (!job->real) {
+		err = errno;
+		job_fail(job, "%s is a link, and where it leads: %s", job->to.name, strerror(err));
+		return -err;
+	}
+	job->to.name = job->real;
+	return 0;
+}
+
+static int open_destination_dmabuf(struct job *job)
+{
+	int ret = open_dmabuf(job, &job->to), flags;
+
+	if (ret)
+		return ret;
+	flags = fcntl(job->to.fd, F_GETFL);
+	if ((flags & O_ACCMODE) == O_RDONLY) {
+		job_fail(job, "%s is open for reading only", job->to.name);
+		return -EBADF;
+	}
+	if (job->to.mem.size >= job->size)
+		return 0;
+	job_fail(job, "%s has %zu bytes, and %llu are to go there", job->to.name, job->to.mem.size,
+		 (unsigned long long)job->size);
+	return -ENOSPC;
 }
 
 int job_open_destination(const struct cp_options *o, struct job *job)
@@ -268,17 +298,15 @@ int job_open_destination(const struct cp_options *o, struct job *job)
 	struct stat from, to;
 	int ret;
 
-	if (!strncmp(job->to.name, "fd:", 3)) {
-		ret = open_dmabuf(job, &job->to);
-		if (!ret && job->to.mem.size < job->size) {
-			job_fail(job, "%s has %zu bytes, and %llu are to go there", job->to.name,
-				 job->to.mem.size, (unsigned long long)job->size);
-			ret = -ENOSPC;
-		}
+	if (!strncmp(job->to.name, "fd:", 3))
+		return open_destination_dmabuf(job);
+	ret = follow_link(job);
+	if (ret)
 		return ret;
-	}
-	follow_link(job);
 	if (stat(job->to.name, &to)) {
+		/* a name that cannot be is said now, not when all has arrived */
+		if (errno != ENOENT)
+			return cannot_open(job, job->to.name);
 		to.st_mode = 0;
 	} else if (!fstat(job->from.fd, &from) && same(&from, &to)) {
 		job_fail(job, "they are the same");
@@ -288,6 +316,7 @@ int job_open_destination(const struct cp_options *o, struct job *job)
 		return open_block(job);
 	if (to.st_mode && !S_ISREG(to.st_mode))
 		return no_such_thing(job, job->to.name);
+	job->mode = to.st_mode;
 	ret = open_new(o, job);
 	return ret ? ret : reserve(job);
 }
@@ -357,11 +386,33 @@ static int link_as(int fd, const char *name)
 	return linkat(AT_FDCWD, path, AT_FDCWD, name, AT_SYMLINK_FOLLOW);
 }
 
+/* A name beside @name that nobody has; whoever was killed here has left one. NULL: errno */
+static char *link_beside(int fd, const char *name)
+{
+	char *dir = directory_of(name), *new = NULL;
+	int ret = -1;
+
+	for (int i = 0; i < 100 && ret; i++) {
+		free(new);
+		/* the name's own length may be all that there may be */
+		if (asprintf(&new, "%s/.uring-dmabuf.%d.%d", dir, getpid(), i) < 0)
+			die("no memory");
+		ret = link_as(fd, new);
+		if (ret && errno != EEXIST)
+			break;
+	}
+	free(dir);
+	if (!ret)
+		return new;
+	free(new);
+	return NULL;
+}
+
 /* In the place of what is there, at once: nobody sees half of it */
 static int name_it(struct job *job)
 {
-	char *new = NULL;
-	int ret;
+	char *new;
+	int ret, err;
 
 	if (job->part)
 		return rename(job->part, job->to.name);
@@ -369,17 +420,15 @@ static int name_it(struct job *job)
 		return 0;
 	if (errno != EEXIST)
 		return -1;
-	if (asprintf(&new, "%s.%d.new", job->to.name, getpid()) < 0)
-		die("no memory");
-	ret = link_as(job->to.fd, new);
-	if (!ret && rename(new, job->to.name)) {
-		int err = errno;
-
+	new = link_beside(job->to.fd, job->to.name);
+	if (!new)
+		return -1;
+	ret = rename(new, job->to.name);
+	err = errno;
+	if (ret)
 		unlink(new);
-		errno = err;
-		ret = -1;
-	}
 	free(new);
+	errno = err;
 	return ret;
 }
 
@@ -398,18 +447,21 @@ static int sync_directory(const char *name)
 
 static int finish_file(struct job *job)
 {
-	mode_t mask = umask(0);
+	mode_t mask = umask(0), mode = 0666 & ~mask;
 	struct stat st = { 0 };
 
 	umask(mask);
-	/* a stream has no mode */
+	/* a stream has no mode: what had the name has one */
 	if (job->from.kind != END_STREAM && fstat(job->from.fd, &st))
 		return -1;
+	if (S_ISREG(st.st_mode))
+		mode = st.st_mode & 0777 & ~mask;
+	else if (job->from.kind == END_STREAM && job->mode)
+		mode = job->mode & 0777;
 	if (job->part)
 		fremovexattr(job->to.fd, STATE);
 	if (ftruncate(job->to.fd, (off_t)job->size) ||
-	    fchmod(job->to.fd, (S_ISREG(st.st_mode) ? st.st_mode & 0777 : 0666) & ~mask) ||
-	    fsync(job->to.fd) || name_it(job))
+	    fchmod(job->to.fd, mode) || fsync(job->to.fd) || name_it(job))
 		return -1;
 	free(job->part);
 	job->part = NULL;

@@ -120,6 +120,15 @@ static struct end *dmabuf_of(struct job *job)
 	       job->to.kind == END_DMABUF ? &job->to : NULL;
 }
 
+bool cp_no_ring(int err)
+{
+	struct verdict v = { 0 };
+
+	fail_ring(&v, err);
+	fprintf(stderr, "uring-dmabuf: %s\n", v.text);
+	return err == -EPERM || err == -ENOSYS;
+}
+
 int move_open(struct copier *c)
 {
 	struct verdict v = { 0 };
@@ -137,8 +146,7 @@ int move_open(struct copier *c)
 	if (!ret)
 		ret = io_uring_register_buffers_sparse(&c->ring, SLOT_JOBS + MAX_JOBS);
 	if (ret) {
-		fail_ring(&v, ret);
-		fprintf(stderr, "uring-dmabuf: %s\n", v.text);
+		c->no_kernel = cp_no_ring(ret);
 		return ret;
 	}
 	for (unsigned int i = 0; i < c->nr_jobs && !ret; i++) {

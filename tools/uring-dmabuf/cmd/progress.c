@@ -18,11 +18,14 @@ static void on_signal(int signal_)
 
 void catch_signals(void)
 {
+	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
 	const struct sigaction sa = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+	struct sigaction was;
 
-	sigaction(SIGINT, &sa, NULL);
-	sigaction(SIGTERM, &sa, NULL);
-	sigaction(SIGHUP, &sa, NULL);
+	/* what nohup(1) and the like have ignored stays so */
+	for (int i = 0; i < 3; i++)
+		if (!sigaction(signals[i], NULL, &was) && was.sa_handler != SIG_IGN)
+			sigaction(signals[i], &sa, NULL);
 }
 
 static double begin, said;
@@ -82,25 +85,46 @@ static void say_json(const struct sum *s)
 	print_json(line, JSON_COMPACT);
 }
 
-void progress_start(const struct copier *c)
+void progress_start(void)
 {
-	(void)c;
 	begin = said = now();
+}
+
+/* Somebody looks, and it is time to say more */
+static bool is_time(const struct copier *c)
+{
+	if (!c->o->json && (c->o->quiet || !isatty(STDERR_FILENO)))
+		return false;
+	if (now() - said < (c->o->json ? 1 : 0.2))
+		return false;
+	said = now();
+	return true;
 }
 
 void progress(const struct copier *c)
 {
 	struct sum s;
-	bool line = !c->o->json && !c->o->quiet && isatty(STDERR_FILENO);
 
-	if ((!line && !c->o->json) || now() - said < (line ? 0.2 : 1))
+	if (!is_time(c))
 		return;
-	said = now();
 	s = sum_of(c);
-	if (line)
-		say_line(&s);
-	else
+	if (c->o->json)
 		say_json(&s);
+	else
+		say_line(&s);
+}
+
+void progress_wait(const struct copier *c, const char *what)
+{
+	struct sum s;
+
+	if (!is_time(c))
+		return;
+	s = sum_of(c);
+	if (c->o->json)
+		say_json(&s);
+	else
+		fprintf(stderr, "\r\033[K%.0f s: %s", s.seconds, what);
 }
 
 void progress_verify(const struct copier *c, const char *name, uint64_t off, uint64_t size)

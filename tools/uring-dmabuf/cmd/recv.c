@@ -3,9 +3,9 @@
  * uring-dmabuf recv: what arrives is put into the memory by the CPU, as TCP does it, and the
  * drive reads it from there. It has its name when all of it is there and is what was sent.
  */
-#include <argp.h>
 #include <endian.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,9 +18,11 @@
 #include "address.h"
 #include "stream.h"
 
-#define HEADER_TIMEOUT	10	/* seconds, of one connection */
-#define OTHERS_TIMEOUT	30	/* until all connections are there */
-#define LAST_WORDS	5	/* seconds, for the sender to hear why */
+#define HEADER_TIMEOUT	10000	/* ms, of one connection */
+#define OTHERS_TIMEOUT	30000	/* ms, until all connections are there */
+#define LAST_WORDS	5000	/* ms, for the sender to hear why */
+#define UNKNOWN_MAX	32	/* connections that have not said what they are */
+#define TICK		200	/* ms */
 
 static const char doc[] =
 	"Receive what uring-dmabuf send sends, once, into a file, a block device or a dma-buf.\v"
@@ -30,14 +32,6 @@ static const char doc[] =
 	"what was there before stays until then.\n\n"
 	"Exit: 0 all has arrived; 1 not all, and it was said why; 2 usage; 3 this kernel, or "
 	"this process, cannot do it at all; 4 other bytes have arrived; 130 interrupted.";
-
-static const struct argp_option options[] = {
-	{ "memory", 'm', "SPEC", 0, "By this memory: udmabuf (default), heap:NAME, cuda:N, fd:N", 0 },
-	{ "bounce", 'b', NULL, 0, "By ordinary memory instead", 0 },
-	{ "quiet", 'q', NULL, 0, "Say nothing unless it fails", 0 },
-	{ "json", 'j', NULL, 0, "Print JSON: a line each second, and one at the end", 0 },
-	{ 0 },
-};
 
 /* A block that arrives, and is written */
 struct piece {
@@ -66,11 +60,22 @@ struct input {
 	char *scratch;
 };
 
+/* Who has connected, and has not said all of what it is */
+struct unknown {
+	int fd;
+	struct stream_header h;
+	size_t got;
+	uint64_t until;		/* ms */
+};
+
 struct receiver {
 	struct stream_options o;
 	struct copier c;
 	struct job *job;
 	int listener;
+	struct unknown unknown[UNKNOWN_MAX];
+	unsigned int nr_unknown;
+	uint64_t others_until;		/* ms */
 	struct stream_header header;	/* of the first connection, in this machine's order */
 	struct input inputs[STREAM_MAX];
 	unsigned int nr, whole;
@@ -112,52 +117,126 @@ static int check_header(struct receiver *r, struct stream_header *h, const char 
 	return 0;
 }
 
-/* A connection that says what it is; others are told why not, and forgotten */
-static void take(struct receiver *r, int fd)
+static void use(struct receiver *r, int fd, const struct stream_header *h)
 {
-	struct stream_header h;
-	struct input *in;
-	const char *why = "";
+	struct input *in = &r->inputs[h->index];
 
-	if (stream_get(fd, &h, sizeof(h), HEADER_TIMEOUT) || check_header(r, &h, &why)) {
-		if (*why)
-			stream_put_reply(fd, -EPROTO, why);
-		close(fd);
-		return;
+	if (!r->nr++) {
+		r->header = *h;
+		r->others_until = stream_ms() + OTHERS_TIMEOUT;
 	}
-	if (!r->nr++)
-		r->header = h;
-	in = &r->inputs[h.index];
 	in->fd = fd;
-	in->next = h.index;
+	in->next = h->index;
 	in->hash = XXH3_createState();
 	if (!in->hash)
 		die("no memory");
 	XXH3_128bits_reset(in->hash);
 }
 
+/* Those that say what they are not are told, and forgotten. False: it is unknown no more */
+static bool get_known(struct receiver *r, struct unknown *u)
+{
+	const char *why;
+	ssize_t n = recv(u->fd, (char *)&u->h + u->got, sizeof(u->h) - u->got, MSG_DONTWAIT);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return true;
+	if (n <= 0) {
+		close(u->fd);
+		return false;
+	}
+	u->got += (size_t)n;
+	if (u->got < sizeof(u->h))
+		return true;
+	if (!check_header(r, &u->h, &why)) {
+		use(r, u->fd, &u->h);
+	} else {
+		stream_put_reply(u->fd, -EPROTO, why);
+		close(u->fd);
+	}
+	return false;
+}
+
+static void forget(struct receiver *r, unsigned int i)
+{
+	r->unknown[i] = r->unknown[--r->nr_unknown];
+}
+
+static void get_all_known(struct receiver *r, const struct pollfd *p)
+{
+	uint64_t now = stream_ms();
+
+	/* backwards: in the place of one that goes comes one that was looked at */
+	for (unsigned int i = r->nr_unknown; i--; ) {
+		struct unknown *u = &r->unknown[i];
+
+		if (p[i].revents) {
+			if (!get_known(r, u))
+				forget(r, i);
+		} else if (now >= u->until) {
+			close(u->fd);
+			forget(r, i);
+		}
+	}
+}
+
+static void accept_one(struct receiver *r)
+{
+	int fd = accept4(r->listener, NULL, NULL, SOCK_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	tcp_keep_alive(fd);
+	r->unknown[r->nr_unknown++] = (struct unknown) {
+		.fd = fd, .until = stream_ms() + HEADER_TIMEOUT,
+	};
+}
+
+static bool waits(const struct receiver *r)
+{
+	return !r->nr || r->nr < r->header.connections;
+}
+
+/* Whoever is slow, or says nothing, keeps nobody from being the sender */
+static void accept_some(struct receiver *r)
+{
+	struct pollfd p[UNKNOWN_MAX + STREAM_MAX + 1];
+	unsigned int n = 0, unknown = r->nr_unknown;
+
+	for (; n < unknown; n++)
+		p[n] = (struct pollfd) { .fd = r->unknown[n].fd, .events = POLLIN };
+	for (unsigned int i = 0; i < STREAM_MAX; i++)
+		p[n++] = (struct pollfd) { .fd = r->inputs[i].fd, .events = POLLRDHUP };
+	p[n] = (struct pollfd) {
+		.fd = unknown < UNKNOWN_MAX ? r->listener : -1, .events = POLLIN,
+	};
+	if (poll(p, n + 1, TICK) < 0)
+		return;
+	get_all_known(r, p);
+	for (unsigned int i = 0; i < STREAM_MAX; i++)
+		if (p[unknown + i].revents)
+			job_fail(r->job, "the sender has gone before all its connections were there");
+	if (p[n].revents)
+		accept_one(r);
+}
+
 static int accept_all(struct receiver *r)
 {
-	unsigned int waited = 0;
-
-	while (!r->nr || r->nr < r->header.connections) {
-		struct pollfd p = { .fd = r->listener, .events = POLLIN };
-		int fd;
-
+	while (waits(r)) {
+		accept_some(r);
 		if (cp_stop)
 			return -EINTR;
-		if (poll(&p, 1, 200) <= 0) {
-			if (r->nr && ++waited >= 5 * OTHERS_TIMEOUT) {
-				job_fail(r->job, "%u of %u connections are there, and no more come",
-					 r->nr, r->header.connections);
-				return -ETIMEDOUT;
-			}
-			continue;
-		}
-		fd = accept4(r->listener, NULL, NULL, SOCK_CLOEXEC);
-		if (fd >= 0)
-			take(r, fd);
+		if (r->nr && waits(r) && stream_ms() >= r->others_until)
+			job_fail(r->job, "%u of %u connections are there, and no more come", r->nr,
+				 r->header.connections);
+		if (r->job->failed)
+			return -ECONNABORTED;
 	}
+	for (unsigned int i = 0; i < r->nr_unknown; i++) {
+		stream_put_reply(r->unknown[i].fd, -EBUSY, "another sender was first");
+		close(r->unknown[i].fd);
+	}
+	r->nr_unknown = 0;
 	close(r->listener);
 	r->listener = -1;
 	return 0;
@@ -169,6 +248,8 @@ static int listen_there(struct receiver *r)
 
 	r->listener = tcp_listen(r->job->from.name, &text);
 	if (r->listener >= 0) {
+		/* who has gone again before it was accepted is not waited for */
+		fcntl(r->listener, F_SETFL, fcntl(r->listener, F_GETFL) | O_NONBLOCK);
 		if (!r->o.o.quiet && !r->o.o.json)
 			fprintf(stderr, "uring-dmabuf: listening at %s\n", r->job->from.name);
 		return 0;
@@ -184,39 +265,43 @@ static void reply_all(struct receiver *r, int err, const char *text)
 			stream_put_reply(r->inputs[i].fd, err, text);
 }
 
-/* What is closed with data that nobody has read takes back what was said */
-static void last_words(struct receiver *r)
+static void read_away(struct input *in)
 {
 	static char nothing[1 << 16];
+	ssize_t got = in->fd < 0 ? 0 : recv(in->fd, nothing, sizeof(nothing), MSG_DONTWAIT);
+
+	if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR)))
+		return;
+	if (in->fd >= 0)
+		close(in->fd);
+	in->fd = -1;
+}
+
+/*
+ * What is closed with data that nobody has read takes back what was said. A sender that
+ * hears nothing, and goes on, has so much time; who interrupts once more has none.
+ */
+static void last_words(struct receiver *r)
+{
+	uint64_t until = stream_ms() + LAST_WORDS;
 	struct pollfd p[STREAM_MAX];
 	unsigned int n;
 
+	cp_stop = 0;
 	for (unsigned int i = 0; i < STREAM_MAX; i++)
 		if (r->inputs[i].fd >= 0)
 			shutdown(r->inputs[i].fd, SHUT_WR);
-	for (unsigned int ticks = 0; ticks < LAST_WORDS * 5; ) {
+	while (!cp_stop && stream_ms() < until) {
 		n = 0;
 		for (unsigned int i = 0; i < STREAM_MAX; i++)
 			if (r->inputs[i].fd >= 0)
 				p[n++] = (struct pollfd) { .fd = r->inputs[i].fd, .events = POLLIN };
 		if (!n)
 			return;
-		if (poll(p, n, 200) <= 0) {
-			ticks++;
+		if (poll(p, n, TICK) <= 0)
 			continue;
-		}
-		for (unsigned int i = 0; i < STREAM_MAX; i++) {
-			struct input *in = &r->inputs[i];
-			ssize_t got;
-
-			if (in->fd < 0)
-				continue;
-			got = recv(in->fd, nothing, sizeof(nothing), MSG_DONTWAIT);
-			if (got > 0 || (got < 0 && (errno == EAGAIN || errno == EINTR)))
-				continue;
-			close(in->fd);
-			in->fd = -1;
-		}
+		for (unsigned int i = 0; i < STREAM_MAX; i++)
+			read_away(&r->inputs[i]);
 	}
 }
 
@@ -224,19 +309,11 @@ static void last_words(struct receiver *r)
 
 static int prepare(struct receiver *r)
 {
-	struct dmabuf_io_params params = { 0 };
 	struct target t = {
 		.name = r->job->to.name, .fd = r->job->to.fd,
 		.kind = r->job->to.kind == END_BLOCK ? TARGET_BLOCK : TARGET_FILE,
 	};
-	struct verdict v = { 0 };
-	int ret = dmabuf_io_open(&r->io, &params);
 
-	if (ret) {
-		fail_ring(&v, ret);
-		fprintf(stderr, "uring-dmabuf: %s\n", v.text);
-		return ret;
-	}
 	r->buffer = dmabuf_io_add_buffer(r->io, r->mem, r->o.o.bounce ? DMABUF_IO_BOUNCE : 0);
 	r->target = dmabuf_io_add_target(r->io, r->job->to.fd);
 	r->event_fd = dmabuf_io_event_fd(r->io);
@@ -282,9 +359,10 @@ static uint64_t memory_of(const struct receiver *r, const struct piece *p)
 	return (uint64_t)(p - r->pieces) * STREAM_BLOCK;
 }
 
-static void piece_done(struct receiver *r, struct piece *p)
+static void piece_done(struct receiver *r, struct piece *p, bool there)
 {
-	r->job->done += p->len;
+	if (there)
+		r->job->done += p->len;
 	p->used = false;
 	r->busy--;
 }
@@ -320,7 +398,7 @@ static void write_piece(struct receiver *r, struct piece *p)
 	if (!ret && !len) {
 		/* the tail is all of it; job_finish() counts it */
 		p->len = 0;
-		piece_done(r, p);
+		piece_done(r, p, true);
 		return;
 	}
 	if (len < p->len)
@@ -353,7 +431,7 @@ static void arrived(struct receiver *r, struct input *in)
 	if (ret)
 		job_fail(r->job, "%s", dmabuf_mem_why());
 	else if (r->job->to.kind == END_DMABUF)
-		piece_done(r, p);
+		piece_done(r, p, true);
 	else
 		write_piece(r, p);
 }
@@ -416,6 +494,10 @@ static void receive(struct receiver *r, struct input *in)
 
 	if (n == -EAGAIN || n == -EINTR)
 		return;
+	if (n < 0 && n != -ECONNRESET && n != -ETIMEDOUT) {
+		job_fail(r->job, "what arrives: %s", strerror((int)-n));
+		return;
+	}
 	if (n <= 0) {
 		job_fail(r->job, "the sender has gone after %llu of %llu bytes%s%s",
 			 (unsigned long long)r->job->done, (unsigned long long)r->job->size,
@@ -476,7 +558,7 @@ static void completed(struct receiver *r, struct piece *p)
 		fail_request(&v, "write", &t, (int)p->r.result);
 		job_fail(r->job, "written at %llu: %s", (unsigned long long)(p->nr * STREAM_BLOCK), v.text);
 	}
-	piece_done(r, p);
+	piece_done(r, p, p->r.result >= 0);
 }
 
 static void receive_all(struct receiver *r)
@@ -525,17 +607,11 @@ static void end(struct receiver *r)
 
 static void receive_it(struct receiver *r)
 {
-	struct verdict v = { 0 };
-
-	if (!r->o.o.bounce && kernel_check(&v)) {
-		fprintf(stderr, "uring-dmabuf: %s\n  (--bounce moves the same by ordinary memory)\n", v.text);
-		r->c.no_kernel = true;
+	/* what cannot be here need not be sent */
+	if (!stream_has_kernel(&r->c) || stream_open_ring(&r->io, &r->c) || listen_there(r) ||
+	    accept_all(r))
 		return;
-	}
-	catch_signals();
-	if (listen_there(r) || accept_all(r))
-		return;
-	progress_start(&r->c);
+	progress_start();
 	r->job->size = r->header.size;
 	r->blocks = stream_blocks(r->header.size, STREAM_BLOCK);
 	if (job_open_destination(&r->o.o, r->job) || open_memory(r))
@@ -561,6 +637,8 @@ static void close_all(struct receiver *r)
 	last_words(r);
 	if (r->listener >= 0)
 		close(r->listener);
+	for (unsigned int i = 0; i < r->nr_unknown; i++)
+		close(r->unknown[i].fd);
 	for (unsigned int i = 0; i < STREAM_MAX; i++) {
 		if (r->inputs[i].fd >= 0)
 			close(r->inputs[i].fd);
@@ -577,17 +655,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	struct receiver *r = state->input;
 
 	switch (key) {
-	case 'm':
-		r->o.o.memory = arg;
-		return 0;
-	case 'b':
-		r->o.o.bounce = true;
-		return 0;
-	case 'q':
-		r->o.o.quiet = true;
-		return 0;
-	case 'j':
-		r->o.o.json = true;
+	case ARGP_KEY_INIT:
+		state->child_inputs[0] = &r->o.o;
 		return 0;
 	case ARGP_KEY_ARG:
 		if (state->arg_num > 1)
@@ -605,7 +674,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 int recv_main(int argc, char **argv)
 {
 	static const struct argp argp = {
-		.options = options, .parser = parse, .doc = doc,
+		.parser = parse, .doc = doc, .children = cp_common_options,
 		.args_doc = "tcp:[ADDRESS]:PORT DESTINATION",
 	};
 	struct receiver *r = calloc(1, sizeof(*r));
@@ -618,10 +687,8 @@ int recv_main(int argc, char **argv)
 	r->o = (struct stream_options) { .o.memory = "udmabuf" };
 	argv[0] = name;
 	argp_parse(&argp, argc, argv, 0, NULL, r);
-	r->c.o = &r->o.o;
-	r->c.nr_jobs = 1;
+	stream_start(&r->o, &r->c);
 	r->listener = r->event_fd = -1;
-	r->job->from.fd = r->job->to.fd = -1;
 	r->job->from.kind = END_STREAM;
 	for (unsigned int i = 0; i < STREAM_MAX; i++)
 		r->inputs[i].fd = -1;

@@ -3,9 +3,9 @@
  * uring-dmabuf send: the drive writes a block into the memory, and the card reads it from
  * there. Blocks are read in any order, and sent in that of their connection.
  */
-#include <argp.h>
 #include <endian.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +20,8 @@
 #include "stream.h"
 
 #define CONNECT_TIMEOUT	10	/* seconds */
+#define READY_TIMEOUT	60	/* seconds, of a receiver that makes room */
+#define LOOK_EVERY	200	/* ms, if the receiver has said something */
 
 static const char doc[] =
 	"Send a file, a block device or a dma-buf over TCP by way of device memory: the drive "
@@ -32,14 +34,10 @@ static const char doc[] =
 	"this process, cannot do it at all; 4 other bytes have arrived; 130 interrupted.";
 
 static const struct argp_option options[] = {
-	{ "memory", 'm', "SPEC", 0, "By this memory: udmabuf (default), heap:NAME, cuda:N, fd:N", 0 },
-	{ "bounce", 'b', NULL, 0, "By ordinary memory instead, and ordinary sends", 0 },
 	{ "copy-ok", 'o', NULL, 0, "Let the CPU copy what the connection cannot send as it is", 0 },
 	{ "connections", 'c', "N", 0, "Over so many at a time, 1 to 16 (default 1)", 0 },
 	{ "wait", 'w', "SECONDS", 0, "Try so long until the receiver listens (default 0)", 0 },
 	{ "no-checksum", 'n', NULL, 0, "Do not look at the data", 0 },
-	{ "quiet", 'q', NULL, 0, "Say nothing unless it fails", 0 },
-	{ "json", 'j', NULL, 0, "Print JSON: a line each second, and one at the end", 0 },
 	{ 0 },
 };
 
@@ -57,11 +55,16 @@ struct piece {
  * @target:	of the handle
  * @next:	block that is read next
  * @turn:	block that is sent next
+ * @put:	bytes of the trailer that are sent
+ * @answered:	what it was asked last
  */
 struct connection {
 	int fd, target;
 	uint64_t next, turn;
 	XXH3_state_t *hash;
+	struct stream_trailer trailer;
+	size_t put;
+	bool answered;
 };
 
 struct sender {
@@ -76,34 +79,120 @@ struct sender {
 	struct piece *pieces;
 	unsigned int nr_pieces;
 	uint64_t blocks;
+	uint64_t looked;		/* for a reply, ms */
 	char *seen;			/* where memory that the CPU does not see is looked at */
 };
 
 /* ---- connections ---- */
 
-static int connect_patiently(const char *name, unsigned int seconds, const char **text)
+/* Nobody listens yet, or the machine is not up yet */
+static bool may_come(int err)
+{
+	return err == -ECONNREFUSED || err == -EHOSTUNREACH || err == -ENETUNREACH ||
+	       err == -ETIMEDOUT;
+}
+
+static void say_waiting(void *arg)
+{
+	struct sender *s = arg;
+
+	progress_wait(&s->c, "until the receiver listens");
+}
+
+static int connect_patiently(struct sender *s, unsigned int seconds, const char **text)
 {
 	const struct timespec tick = { .tv_nsec = 200000000 };
+	const struct tcp_wait wait = { say_waiting, s };
+	uint64_t until = stream_ms() + seconds * 1000ULL;
 	int fd;
 
-	for (unsigned int i = 0; ; i++) {
-		fd = tcp_connect(name, CONNECT_TIMEOUT, text);
-		if (fd != -ECONNREFUSED || i >= 5 * seconds || cp_stop)
+	for (;;) {
+		fd = tcp_connect(s->job->to.name, CONNECT_TIMEOUT, &wait, text);
+		if (!may_come(fd) || stream_ms() >= until || cp_stop)
 			return fd;
+		say_waiting(s);
 		nanosleep(&tick, NULL);
 	}
 }
 
-static int connect_one(struct sender *s, struct connection *con)
+/* What the receiver says: true if it goes on */
+static bool listen_to(struct sender *s, struct connection *con)
+{
+	struct stream_reply r;
+	int ret = stream_get_reply(con->fd, &r, CONNECT_TIMEOUT);
+
+	if (!ret && !r.error)
+		return true;
+	if (!ret) {
+		s->c.wrong |= r.error == EILSEQ;
+		job_fail(s->job, "the receiver says: %s", r.text);
+	} else if (ret == -EPROTO) {
+		job_fail(s->job, "who listens there is no uring-dmabuf recv of this version");
+	} else if (ret == -ENODATA || ret == -ECONNRESET) {
+		job_fail(s->job, "the receiver has gone");
+	} else if (!cp_stop) {
+		job_fail(s->job, "the receiver: %s", strerror(-ret));
+	}
+	return false;
+}
+
+/* Something is there to be read, or to be found out */
+static bool has_something(const struct connection *con)
+{
+	char byte;
+	ssize_t n;
+
+	if (con->fd < 0)
+		return false;
+	n = recv(con->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	return n >= 0 || (errno != EAGAIN && errno != EINTR);
+}
+
+/*
+ * A socket says @err: why, the receiver may have said by any of them, or be about to.
+ * @what: of this side
+ */
+static void lost(struct sender *s, int err, const char *what)
+{
+	const struct timespec tick = { .tv_nsec = 50000000 };
+	bool open = true;
+
+	for (int patience = 20; patience && open && !s->job->failed && !cp_stop; patience--) {
+		open = false;
+		for (unsigned int i = 0; i < s->o.connections && !s->job->failed; i++) {
+			struct connection *con = &s->connections[i];
+			char byte;
+			ssize_t n = con->fd < 0 ? 0 : recv(con->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+
+			open |= n < 0 && errno == EAGAIN;
+			/* what has ended without a word is no answer */
+			if (n == 1)
+				listen_to(s, con);
+		}
+		if (open && !s->job->failed)
+			nanosleep(&tick, NULL);
+	}
+	if (cp_stop)
+		return;
+	if (err == -EPIPE || err == -ECONNRESET)
+		job_fail(s->job, "the receiver has gone");
+	else
+		job_fail(s->job, "%s: %s", what, strerror(-err));
+}
+
+static int connect_one(struct sender *s, unsigned int i)
 {
 	const struct timeval none = { 0 };
+	struct connection *con = &s->connections[i];
 	const char *text;
 
-	con->fd = connect_patiently(s->job->to.name, s->o.wait, &text);
+	con->fd = connect_patiently(s, i ? 0 : s->o.wait, &text);
 	if (con->fd < 0) {
 		if (text)
 			job_fail(s->job, "%s", text);
-		else
+		else if (i)
+			lost(s, con->fd, "one more connection");
+		else if (!cp_stop)
 			job_fail(s->job, "%s%s", strerror(-con->fd), con->fd == -ECONNREFUSED ?
 				 ": start uring-dmabuf recv there, or use --wait" : "");
 		return con->fd;
@@ -111,6 +200,7 @@ static int connect_one(struct sender *s, struct connection *con)
 	/* a peer may take its time for what is sent */
 	setsockopt(con->fd, SOL_SOCKET, SO_SNDTIMEO, &none, sizeof(none));
 	setsockopt(con->fd, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof(none));
+	tcp_keep_alive(con->fd);
 	con->hash = XXH3_createState();
 	if (!con->hash)
 		die("no memory");
@@ -125,27 +215,87 @@ static int introduce(struct sender *s, const uint8_t session[static 16], unsigne
 		.size = htole64(s->job->size), .block = htole32(STREAM_BLOCK),
 		.hashed = htole32(s->o.hashed),
 	};
+	int ret;
 
 	stream_set_magic(h.magic, "udmabufS");
 	memcpy(h.session, session, sizeof(h.session));
-	return stream_put(s->connections[i].fd, &h, sizeof(h), CONNECT_TIMEOUT);
+	ret = stream_put(s->connections[i].fd, &h, sizeof(h), CONNECT_TIMEOUT);
+	if (ret)
+		lost(s, ret, "one more connection");
+	return ret;
 }
 
-/* What the receiver says: true if it goes on */
-static bool listen_to(struct sender *s, struct connection *con, unsigned int seconds)
+static int put_trailer(struct sender *s, struct connection *con)
 {
-	char text[112];
-	int ret = stream_get_reply(con->fd, text, seconds);
+	size_t left = sizeof(con->trailer) - con->put;
+	ssize_t n = send(con->fd, (char *)&con->trailer + con->put, left, MSG_NOSIGNAL | MSG_DONTWAIT);
 
-	if (ret == -EILSEQ && *text)
-		s->c.wrong = true;
-	if (ret && *text)
-		job_fail(s->job, "the receiver says: %s", text);
-	else if (ret == -ENODATA)
-		job_fail(s->job, "the receiver has closed the connection");
-	else if (ret && ret != -EINTR)
-		job_fail(s->job, "the receiver: %s", strerror(-ret));
-	return !ret;
+	if (n < 0 && errno != EAGAIN && errno != EINTR) {
+		lost(s, -errno, "at the end");
+		return -EPIPE;
+	}
+	con->put += n > 0 ? (size_t)n : 0;
+	return 0;
+}
+
+/* Those that have not answered; what they are to have before goes out meanwhile */
+static int wait_for_answers(struct sender *s, struct pollfd p[static STREAM_MAX])
+{
+	int waiting = 0;
+
+	for (unsigned int i = 0; i < s->o.connections; i++) {
+		const struct connection *con = &s->connections[i];
+		bool puts = con->put < sizeof(con->trailer);
+
+		p[i] = (struct pollfd) {
+			.fd = con->answered ? -1 : con->fd,
+			.events = POLLIN | (puts ? POLLOUT : 0),
+		};
+		waiting += !con->answered;
+	}
+	if (waiting)
+		poll(p, s->o.connections, LOOK_EVERY);
+	return waiting;
+}
+
+static bool answers(struct sender *s, struct connection *con)
+{
+	con->answered = listen_to(s, con);
+	if (con->answered && con->put < sizeof(con->trailer)) {
+		job_fail(s->job, "the receiver has ended before it had all");
+		return false;
+	}
+	return con->answered;
+}
+
+/* Until all have answered that it goes on; the first one that does not ends it */
+static int all_answer(struct sender *s, unsigned int seconds, const char *what)
+{
+	uint64_t until = stream_ms() + seconds * 1000ULL;
+	struct pollfd p[STREAM_MAX];
+
+	for (unsigned int i = 0; i < s->o.connections; i++)
+		s->connections[i].answered = false;
+	while (wait_for_answers(s, p)) {
+		for (unsigned int i = 0; i < s->o.connections; i++) {
+			struct connection *con = &s->connections[i];
+
+			if (p[i].revents & ~POLLOUT) {
+				if (!answers(s, con))
+					return -ECONNABORTED;
+			} else if (p[i].revents && put_trailer(s, con)) {
+				return -ECONNABORTED;
+			}
+		}
+		if (cp_stop)
+			return -EINTR;
+		if (seconds && stream_ms() >= until) {
+			job_fail(s->job, "the receiver does not answer");
+			return -ETIMEDOUT;
+		}
+		progress_wait(&s->c, what);
+	}
+	return 0;
 }
 
 static int connect_all(struct sender *s)
@@ -154,17 +304,13 @@ static int connect_all(struct sender *s)
 	int ret = getrandom(session, sizeof(session), 0) == sizeof(session) ? 0 : -EAGAIN;
 
 	for (unsigned int i = 0; i < s->o.connections && !ret; i++) {
-		ret = connect_one(s, &s->connections[i]);
-		if (ret)
-			break;
-		ret = introduce(s, session, i);
-		if (ret)
-			job_fail(s->job, "%s", strerror(-ret));
+		/* there is no trailer yet */
+		s->connections[i].put = sizeof(s->connections[i].trailer);
+		ret = connect_one(s, i);
+		if (!ret)
+			ret = introduce(s, session, i);
 	}
-	for (unsigned int i = 0; i < s->o.connections && !ret; i++)
-		if (!listen_to(s, &s->connections[i], 6 * CONNECT_TIMEOUT))
-			ret = -ECONNABORTED;
-	return ret;
+	return ret ? ret : all_answer(s, READY_TIMEOUT, "until the receiver has made room");
 }
 
 /* Gives back what is in the socket, too, for which a peer that is stuck would have to answer */
@@ -207,10 +353,8 @@ static int prepare(struct sender *s)
 
 static int open_memory(struct sender *s)
 {
-	struct dmabuf_io_params params = { .max_targets = STREAM_MAX + 1 };
 	unsigned int flags = s->o.o.bounce ? DMABUF_IO_BOUNCE :
 			     s->o.copy_ok ? IO_URING_DMABUF_COPY_OK : 0;
-	struct verdict v = { 0 };
 	int ret;
 
 	s->nr_pieces = 4 * s->o.connections > STREAM_PIECES ? 4 * s->o.connections : STREAM_PIECES;
@@ -224,12 +368,6 @@ static int open_memory(struct sender *s)
 		ret = stream_memory(&s->o.o, s->mem, (size_t)s->nr_pieces * STREAM_BLOCK);
 		if (ret)
 			return ret;
-	}
-	ret = dmabuf_io_open(&s->io, &params);
-	if (ret) {
-		fail_ring(&v, ret);
-		fprintf(stderr, "uring-dmabuf: %s\n", v.text);
-		return ret;
 	}
 	s->buffer = dmabuf_io_add_buffer(s->io, s->mem, flags);
 	return s->buffer < 0 ? s->buffer : prepare(s);
@@ -362,15 +500,9 @@ static void request_failed(struct sender *s, struct piece *p, int err)
 		.kind = sending ? TARGET_TCP : job->from.kind == END_BLOCK ? TARGET_BLOCK : TARGET_FILE,
 	};
 	struct verdict v = { 0 };
-	char byte;
 
-	/* the receiver may have said why */
-	for (unsigned int i = 0; sending && i < s->o.connections; i++)
-		if (recv(s->connections[i].fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1 &&
-		    !listen_to(s, &s->connections[i], 1))
-			return;
-	if (sending && (err == -EPIPE || err == -ECONNRESET)) {
-		job_fail(job, "the receiver has gone");
+	if (sending && (err == -EPIPE || err == -ECONNRESET || err == -ETIMEDOUT)) {
+		lost(s, err, "the receiver");
 		return;
 	}
 	fail_request(&v, sending ? "send" : "read", &t, err);
@@ -399,14 +531,14 @@ static void completed(struct sender *s, struct piece *p)
 /* A receiver that cannot go on says so before the end */
 static void look_for_reply(struct sender *s)
 {
-	char byte;
+	uint64_t now = stream_ms();
 
-	for (unsigned int i = 0; i < s->o.connections && !s->job->failed; i++) {
-		ssize_t n = recv(s->connections[i].fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-
-		if (n >= 0 && listen_to(s, &s->connections[i], 1))
+	if (now - s->looked < LOOK_EVERY)
+		return;
+	s->looked = now;
+	for (unsigned int i = 0; i < s->o.connections && !s->job->failed; i++)
+		if (has_something(&s->connections[i]) && listen_to(s, &s->connections[i]))
 			job_fail(s->job, "the receiver has ended before it had all");
-	}
 }
 
 static void send_all(struct sender *s)
@@ -415,13 +547,12 @@ static void send_all(struct sender *s)
 	int n;
 
 	while (go_on(s) && !s->job->failed && !cp_stop) {
-		n = dmabuf_io_reap(s->io, done, 32, 200);
+		n = dmabuf_io_reap(s->io, done, 32, LOOK_EVERY);
 		if (n < 0 && n != -EINTR)
 			job_fail(s->job, "%s", strerror(-n));
 		for (int i = 0; i < n; i++)
 			completed(s, (struct piece *)done[i]);
-		if (!n)
-			look_for_reply(s);
+		look_for_reply(s);
 		progress(&s->c);
 	}
 }
@@ -431,23 +562,14 @@ static void end(struct sender *s)
 {
 	for (unsigned int i = 0; i < s->o.connections; i++) {
 		struct connection *con = &s->connections[i];
-		struct stream_trailer t = { 0 };
 		XXH128_canonical_t hash;
-		int ret;
 
-		stream_set_magic(t.magic, "udmabufT");
+		stream_set_magic(con->trailer.magic, "udmabufT");
 		XXH128_canonicalFromHash(&hash, XXH3_128bits_digest(con->hash));
-		memcpy(t.hash, &hash, sizeof(t.hash));
-		ret = stream_put(con->fd, &t, sizeof(t), STREAM_FOREVER);
-		if (ret && ret != -EINTR)
-			job_fail(s->job, "at the end: %s", strerror(-ret));
-		if (ret)
-			return;
+		memcpy(con->trailer.hash, &hash, sizeof(con->trailer.hash));
+		con->put = 0;
 	}
-	for (unsigned int i = 0; i < s->o.connections; i++)
-		if (!listen_to(s, &s->connections[i], STREAM_FOREVER))
-			return;
-	s->job->finished = true;
+	s->job->finished = !all_answer(s, 0, "until the receiver has all on its drive");
 }
 
 /* ---- the program ---- */
@@ -468,11 +590,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 	struct sender *s = state->input;
 
 	switch (key) {
-	case 'm':
-		s->o.o.memory = arg;
-		return 0;
-	case 'b':
-		s->o.o.bounce = true;
+	case ARGP_KEY_INIT:
+		state->child_inputs[0] = &s->o.o;
 		return 0;
 	case 'o':
 		s->o.copy_ok = true;
@@ -485,12 +604,6 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 		return 0;
 	case 'n':
 		s->o.hashed = false;
-		return 0;
-	case 'q':
-		s->o.o.quiet = true;
-		return 0;
-	case 'j':
-		s->o.o.json = true;
 		return 0;
 	case ARGP_KEY_ARG:
 		if (state->arg_num > 1)
@@ -507,19 +620,12 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 static void send_it(struct sender *s)
 {
-	struct verdict v = { 0 };
-
 	if (job_open_source(s->job))
 		return;
 	s->blocks = stream_blocks(s->job->size, STREAM_BLOCK);
-	if (!s->o.o.bounce && kernel_check(&v)) {
-		fprintf(stderr, "uring-dmabuf: %s\n  (--bounce moves the same by ordinary memory)\n", v.text);
-		s->c.no_kernel = true;
-		return;
-	}
-	catch_signals();
-	progress_start(&s->c);
-	if (connect_all(s) || open_memory(s))
+	/* what cannot be here need not be tried there */
+	if (!stream_has_kernel(&s->c) || stream_open_ring(&s->io, &s->c) ||
+	    connect_all(s) || open_memory(s))
 		return;
 	send_all(s);
 	if (!s->job->failed && !cp_stop)
@@ -546,7 +652,7 @@ static void close_all(struct sender *s)
 int send_main(int argc, char **argv)
 {
 	static const struct argp argp = {
-		.options = options, .parser = parse, .doc = doc,
+		.options = options, .parser = parse, .doc = doc, .children = cp_common_options,
 		.args_doc = "SOURCE tcp:HOST:PORT",
 	};
 	struct sender *s = calloc(1, sizeof(*s));
@@ -559,9 +665,7 @@ int send_main(int argc, char **argv)
 	s->o = (struct stream_options) { .o.memory = "udmabuf", .connections = 1, .hashed = true };
 	argv[0] = name;
 	argp_parse(&argp, argc, argv, 0, NULL, s);
-	s->c.o = &s->o.o;
-	s->c.nr_jobs = 1;
-	s->job->from.fd = s->job->to.fd = -1;
+	stream_start(&s->o, &s->c);
 	s->job->to.kind = END_STREAM;
 	for (unsigned int i = 0; i < STREAM_MAX; i++)
 		s->connections[i].fd = -1;

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <linux/dma-buf.h>
@@ -27,7 +28,15 @@ bool stream_is_magic(const char magic[static 8], const char *what)
 	return !memcmp(magic, right, 8);
 }
 
-static int wait_for(int fd, short events, unsigned int *ms)
+uint64_t stream_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static int wait_for(int fd, short events, uint64_t until)
 {
 	struct pollfd p = { .fd = fd, .events = events };
 	int n;
@@ -40,18 +49,17 @@ static int wait_for(int fd, short events, unsigned int *ms)
 			return 0;
 		if (n < 0 && errno != EINTR)
 			return -errno;
-		if (*ms < TICK)
+		if (stream_ms() >= until)
 			return -ETIMEDOUT;
-		*ms -= TICK;
 	}
 }
 
 int stream_put(int fd, const void *data, size_t len, unsigned int seconds)
 {
-	unsigned int ms = seconds * 1000;
+	uint64_t until = stream_ms() + seconds * 1000ULL;
 
 	while (len) {
-		int ret = wait_for(fd, POLLOUT, &ms);
+		int ret = wait_for(fd, POLLOUT, until);
 		ssize_t n;
 
 		if (ret)
@@ -67,12 +75,12 @@ int stream_put(int fd, const void *data, size_t len, unsigned int seconds)
 	return 0;
 }
 
-int stream_get(int fd, void *data, size_t len, unsigned int seconds)
+static int get(int fd, void *data, size_t len, unsigned int seconds)
 {
-	unsigned int ms = seconds * 1000;
+	uint64_t until = stream_ms() + seconds * 1000ULL;
 
 	while (len) {
-		int ret = wait_for(fd, POLLIN, &ms);
+		int ret = wait_for(fd, POLLIN, until);
 		ssize_t n;
 
 		if (ret)
@@ -90,33 +98,36 @@ int stream_get(int fd, void *data, size_t len, unsigned int seconds)
 	return 0;
 }
 
-int stream_get_reply(int fd, char text[static 112], unsigned int seconds)
+int stream_get_reply(int fd, struct stream_reply *r, unsigned int seconds)
 {
-	struct stream_reply r;
-	int ret = stream_get(fd, &r, sizeof(r), seconds);
+	int ret = get(fd, r, sizeof(*r), seconds);
 
-	text[0] = '\0';
 	if (ret)
 		return ret;
-	if (!stream_is_magic(r.magic, "udmabufR") || r.text[sizeof(r.text) - 1]) {
-		snprintf(text, 112, "who listens there is no uring-dmabuf recv of this version");
+	r->error = (int32_t)le32toh((uint32_t)r->error);
+	if (!stream_is_magic(r->magic, "udmabufR") || r->text[sizeof(r->text) - 1] ||
+	    r->error < 0 || r->error > 4095)
 		return -EPROTO;
-	}
+	if (!*r->text)
+		snprintf(r->text, sizeof(r->text), "%s", strerror(r->error));
 	/* it goes to a terminal */
-	for (char *c = r.text; *c; c++)
+	for (char *c = r->text; *c; c++)
 		if (*c < ' ' || *c > '~')
 			*c = '?';
-	memcpy(text, r.text, sizeof(r.text));
-	ret = (int)le32toh((uint32_t)r.error);
-	return ret < 0 || ret > 4095 ? -EPROTO : -ret;
+	return 0;
 }
 
 int stream_put_reply(int fd, int err, const char *text)
 {
 	struct stream_reply r = { .error = (int32_t)htole32((uint32_t)-err) };
+	size_t len = strlen(text), room = sizeof(r.text) - 1;
 
 	stream_set_magic(r.magic, "udmabufR");
-	snprintf(r.text, sizeof(r.text), "%s", text);
+	/* a path comes first, and the reason last */
+	if (len > room)
+		snprintf(r.text, sizeof(r.text), "...%s", text + len - room + 3);
+	else
+		memcpy(r.text, text, len);
 	return send(fd, &r, sizeof(r), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(r) ? 0 : -EPIPE;
 }
 
@@ -184,6 +195,36 @@ uint32_t stream_block_len(uint64_t size, uint32_t block, uint64_t nr)
 	uint64_t left = size - nr * block;
 
 	return left < block ? (uint32_t)left : block;
+}
+
+void stream_start(struct stream_options *o, struct copier *c)
+{
+	c->o = &o->o;
+	c->nr_jobs = 1;
+	c->jobs[0].from.fd = c->jobs[0].to.fd = -1;
+	progress_start();
+	catch_signals();
+}
+
+bool stream_has_kernel(struct copier *c)
+{
+	struct verdict v = { 0 };
+
+	if (c->o->bounce || !kernel_check(&v))
+		return true;
+	fprintf(stderr, "uring-dmabuf: %s\n  (--bounce moves the same by ordinary memory)\n", v.text);
+	c->no_kernel = true;
+	return false;
+}
+
+int stream_open_ring(struct dmabuf_io **io, struct copier *c)
+{
+	struct dmabuf_io_params params = { .max_targets = STREAM_MAX + 1 };
+	int ret = dmabuf_io_open(io, &params);
+
+	if (ret)
+		c->no_kernel = cp_no_ring(ret);
+	return ret;
 }
 
 int stream_outcome(const struct copier *c)

@@ -53,13 +53,16 @@ struct stream_options {
 void stream_set_magic(char magic[static 8], const char *what);
 bool stream_is_magic(const char magic[static 8], const char *what);
 
-#define STREAM_FOREVER	4000000U	/* seconds */
+uint64_t stream_ms(void);
 
-/* All of it; 0, -EINTR: cp_stop; -ENODATA: the peer has closed; -ETIMEDOUT, seconds; -errno */
+/* All of it; 0, -EINTR: cp_stop; -ETIMEDOUT after so many seconds, however much; -errno */
 int stream_put(int fd, const void *data, size_t len, unsigned int seconds);
-int stream_get(int fd, void *data, size_t len, unsigned int seconds);
-/* Of a reply that is not an error: 0; else its errno, and what it says in @text */
-int stream_get_reply(int fd, char text[static 112], unsigned int seconds);
+/*
+ * 0: in @r, in this machine's order, with a text that a terminal can have, if it is an error;
+ * else as above, -ENODATA: the peer has closed, -EPROTO: it speaks another language
+ */
+int stream_get_reply(int fd, struct stream_reply *r, unsigned int seconds);
+/* @err: 0 or -errno. Of a long text the end */
 int stream_put_reply(int fd, int err, const char *text);
 
 /* Before and after the CPU looks at memory of an exporter, or writes it */
@@ -72,6 +75,12 @@ int stream_prepare(struct dmabuf_io *io, int buffer, int nr, const char *memory,
 /* Memory of @size bytes as the options have it; 0, or it was said why */
 int stream_memory(const struct cp_options *o, struct dmabuf_mem *mem, size_t size);
 
+/* Signals, the clock, the only job */
+void stream_start(struct stream_options *o, struct copier *c);
+/* Whether this kernel can, or need not; else it was said */
+bool stream_has_kernel(struct copier *c);
+/* 0, or it was said why there is none */
+int stream_open_ring(struct dmabuf_io **io, struct copier *c);
 /* The program's exit code */
 int stream_outcome(const struct copier *c);
 

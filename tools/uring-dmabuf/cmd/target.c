@@ -140,7 +140,7 @@ static int open_tcp(const struct check_options *o, struct target *t, struct verd
 
 	t->kind = TARGET_TCP;
 	t->len = o->size;
-	ret = tcp_connect(t->name, o->timeout, &text);
+	ret = tcp_connect(t->name, o->timeout, NULL, &text);
 	if (ret >= 0) {
 		t->fd = ret;
 		return 0;

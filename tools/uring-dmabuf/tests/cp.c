@@ -22,55 +22,23 @@
 FIXTURE(cp) {
 	struct program p;
 	struct mem mem;
-	char dir[2][64];		/* on ext4, on XFS */
-	char a[80], b[80];		/* a file in each */
+	struct folders f;
 };
 
 FIXTURE_SETUP(cp)
 {
-	static const char *const env[] = { "LAB_EXT4", "LAB_XFS" };
-
 	self->p.fd = self->mem.fd = -1;
-	for (int i = 0; i < 2; i++) {
-		snprintf(self->dir[i], sizeof(self->dir[i]), "%s/cp", NEED_ENV(env[i]));
-		ASSERT_EQ(0, mkdir(self->dir[i], 0700));
-	}
-	snprintf(self->a, sizeof(self->a), "%s/a", self->dir[0]);
-	snprintf(self->b, sizeof(self->b), "%s/b", self->dir[1]);
+	ASSERT_EQ(0, folders_make(&self->f, NEED_ENV("LAB_EXT4"), NEED_ENV("LAB_XFS"), "cp"));
 }
 
 FIXTURE_TEARDOWN(cp)
 {
 	program_free(&self->p);
-	for (int i = 0; i < 2; i++) {
-		empty(self->dir[i]);
-		EXPECT_EQ(0, rmdir(self->dir[i]));
-	}
+	EXPECT_EQ(0, folders_remove(&self->f));
 	if (self->mem.fd >= 0) {
 		EXPECT_TRUE(bufinfo_wait(self->mem.fd, 0, 10000));
 		mem_destroy(&self->mem);
 	}
-}
-
-#define SAID(p) TH_LOG("exit %d\n%s%s", (p)->code, (p)->out, (p)->err)
-
-/* What it said last; the caller has to free it */
-static json_t *the_end(const struct program *p)
-{
-	const char *line = p->out, *next;
-
-	while ((next = strchr(line, '\n')) && next[1])
-		line = next + 1;
-	return json_loads(line, 0, NULL);
-}
-
-static long long said(const struct program *p, const char *member)
-{
-	json_t *end = the_end(p);
-	long long n = json_integer_value(json_object_get(end, member));
-
-	json_decref(end);
-	return n;
 }
 
 /* @len bytes, and zeroes from there to LONG */
@@ -98,20 +66,20 @@ TEST_F(cp, files)
 	struct program *p = &self->p;
 
 	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
-		ASSERT_EQ(0, make(self->a, sizes[i], SEED + i));
-		PROGRAM(p, "cp", "--json", "--verify", self->a, self->b);
+		ASSERT_EQ(0, make(self->f.a, sizes[i], SEED + i));
+		PROGRAM(p, "cp", "--json", "--verify", self->f.a, self->f.b);
 		EXPECT_EQ(0, program_run(p)) SAID(p);
-		EXPECT_EQ(0, is(self->b, sizes[i], SEED + i));
-		EXPECT_EQ(sizes[i], said(p, "bytes")) SAID(p);
-		EXPECT_EQ(0, said(p, "copied_bytes")) SAID(p);
+		EXPECT_EQ(0, is(self->f.b, sizes[i], SEED + i));
+		EXPECT_EQ(sizes[i], program_said(p, "bytes")) SAID(p);
+		EXPECT_EQ(0, program_said(p, "copied_bytes")) SAID(p);
 		/* in the place of what is there, and back */
-		ASSERT_EQ(0, make(self->a, 10, 1));
-		PROGRAM(p, "cp", "--json", "-m", "heap:system", self->b, self->a);
+		ASSERT_EQ(0, make(self->f.a, 10, 1));
+		PROGRAM(p, "cp", "--json", "-m", "heap:system", self->f.b, self->f.a);
 		EXPECT_EQ(0, program_run(p)) SAID(p);
-		EXPECT_EQ(0, is(self->a, sizes[i], SEED + i));
+		EXPECT_EQ(0, is(self->f.a, sizes[i], SEED + i));
 	}
-	EXPECT_EQ(1, empty(self->dir[0]));
-	EXPECT_EQ(1, empty(self->dir[1]));
+	EXPECT_EQ(1, empty(self->f.dir[0]));
+	EXPECT_EQ(1, empty(self->f.dir[1]));
 }
 
 /* The file behind a link is replaced, the link stays */
@@ -121,15 +89,44 @@ TEST_F(cp, link)
 	char path[96];
 	struct stat st;
 
-	snprintf(path, sizeof(path), "%s/link", self->dir[0]);
-	ASSERT_EQ(0, make(self->a, ODD, SEED));
-	ASSERT_EQ(0, make(self->b, 10, 1));
-	ASSERT_EQ(0, symlink(self->b, path));
-	PROGRAM(p, "cp", self->a, path);
+	snprintf(path, sizeof(path), "%s/link", self->f.dir[0]);
+	ASSERT_EQ(0, make(self->f.a, ODD, SEED));
+	ASSERT_EQ(0, make(self->f.b, 10, 1));
+	ASSERT_EQ(0, symlink(self->f.b, path));
+	PROGRAM(p, "cp", self->f.a, path);
 	EXPECT_EQ(0, program_run(p)) SAID(p);
 	ASSERT_EQ(0, lstat(path, &st));
 	EXPECT_TRUE(S_ISLNK(st.st_mode));
-	EXPECT_EQ(0, is(self->b, ODD, SEED));
+	EXPECT_EQ(0, is(self->f.b, ODD, SEED));
+	/* one that leads nowhere is no file, and stays */
+	ASSERT_EQ(0, unlink(self->f.b));
+	EXPECT_EQ(1, program_run(p)) SAID(p);
+	EXPECT_NE(NULL, strstr(p->err, "is a link, and where it leads: No such file")) SAID(p);
+	ASSERT_EQ(0, lstat(path, &st));
+	EXPECT_TRUE(S_ISLNK(st.st_mode));
+}
+
+TEST_F(cp, names)
+{
+	struct program *p = &self->p;
+	char name[400];
+
+	ASSERT_EQ(0, make(self->f.a, ODD, SEED));
+	/* as long as there may be, also in the place of what is there */
+	snprintf(name, sizeof(name), "%s/%0255d", self->f.dir[1], 0);
+	PROGRAM(p, "cp", self->f.a, name);
+	for (int i = 0; i < 2; i++) {
+		EXPECT_EQ(0, program_run(p)) SAID(p);
+		EXPECT_EQ(0, is(name, ODD, SEED));
+	}
+	EXPECT_EQ(1, empty(self->f.dir[1]));
+	snprintf(name, sizeof(name), "%s/%0256d", self->f.dir[1], 0);
+	EXPECT_EQ(1, program_run(p)) SAID(p);
+	EXPECT_NE(NULL, strstr(p->err, "File name too long")) SAID(p);
+	snprintf(name, sizeof(name), "%s/b/", self->f.dir[1]);
+	EXPECT_EQ(1, program_run(p)) SAID(p);
+	EXPECT_NE(NULL, strstr(p->err, "no name of a file")) SAID(p);
+	EXPECT_EQ(0, empty(self->f.dir[1]));
 }
 
 TEST_F(cp, mode)
@@ -137,13 +134,13 @@ TEST_F(cp, mode)
 	struct program *p = &self->p;
 	struct stat st;
 
-	ASSERT_EQ(0, make(self->a, 5000, SEED));
-	ASSERT_EQ(0, chmod(self->a, 0755));
+	ASSERT_EQ(0, make(self->f.a, 5000, SEED));
+	ASSERT_EQ(0, chmod(self->f.a, 0755));
 	umask(027);
-	PROGRAM(p, "cp", self->a, self->b);
+	PROGRAM(p, "cp", self->f.a, self->f.b);
 	EXPECT_EQ(0, program_run(p)) SAID(p);
 	umask(022);
-	ASSERT_EQ(0, stat(self->b, &st));
+	ASSERT_EQ(0, stat(self->f.b, &st));
 	EXPECT_EQ(0750, st.st_mode & 07777);
 	EXPECT_NE(NULL, strstr(p->out, "0 bytes copied by the CPU")) SAID(p);
 }
@@ -156,20 +153,20 @@ TEST_F(cp, drives)
 	char part[64];
 
 	ASSERT_EQ(0, disk_poison(disk, 0, 10 * MiB, POISON));
-	ASSERT_EQ(0, make(self->a, ODD, SEED));
-	PROGRAM(p, "cp", "--json", "--verify", self->a, lab_env("LAB_NVME_MAIN"));
+	ASSERT_EQ(0, make(self->f.a, ODD, SEED));
+	PROGRAM(p, "cp", "--json", "--verify", self->f.a, lab_env("LAB_NVME_MAIN"));
 	EXPECT_EQ(0, program_run(p)) SAID(p);
 	EXPECT_EQ(NO_MISMATCH, disk_check(disk, 0, 0, ODD / 512 * 512, SEED));
 	EXPECT_EQ(NO_MISMATCH, disk_check_poison(disk, ODD / 4096 * 4096 + 4096,
 						 10 * MiB - ODD / 4096 * 4096 - 4096, POISON));
 	/* less than a block: its rest has to be read and written again */
-	EXPECT_EQ(ODD % 4096, said(p, "copied_bytes")) SAID(p);
+	EXPECT_EQ(ODD % 4096, program_said(p, "copied_bytes")) SAID(p);
 
 	snprintf(part, sizeof(part), "%sp3", NEED_ENV("LAB_NVME_FS"));
-	PROGRAM(p, "cp", "--json", part, self->b);
+	PROGRAM(p, "cp", "--json", part, self->f.b);
 	EXPECT_EQ(0, program_run(p)) SAID(p);
-	EXPECT_EQ(128 * MiB, said(p, "bytes"));
-	PROGRAM(p, "cp", "--json", "--verify", self->b, part);
+	EXPECT_EQ(128 * MiB, program_said(p, "bytes"));
+	PROGRAM(p, "cp", "--json", "--verify", self->f.b, part);
 	EXPECT_EQ(0, program_run(p)) SAID(p);
 	close(disk);
 }
@@ -182,19 +179,19 @@ TEST_F(cp, memory)
 	ASSERT_EQ(0, mem_create(&self->mem, MEM_BAR, 2 * MiB));
 	p->fd = self->mem.fd;
 	ASSERT_EQ(0, mem_fill(&self->mem, 0, 0, 2 * MiB, SEED));
-	PROGRAM(p, "cp", "--json", "fd:9", self->b);
+	PROGRAM(p, "cp", "--json", "fd:9", self->f.b);
 	EXPECT_EQ(0, program_run(p)) SAID(p);
-	EXPECT_EQ(0, is(self->b, 2 * MiB, SEED));
-	EXPECT_EQ(0, said(p, "copied_bytes"));
+	EXPECT_EQ(0, is(self->f.b, 2 * MiB, SEED));
+	EXPECT_EQ(0, program_said(p, "copied_bytes"));
 
-	ASSERT_EQ(0, make(self->a, 1 * MiB + 100, SEED + 1));
-	PROGRAM(p, "cp", "--json", self->a, "fd:9");
+	ASSERT_EQ(0, make(self->f.a, 1 * MiB + 100, SEED + 1));
+	PROGRAM(p, "cp", "--json", self->f.a, "fd:9");
 	EXPECT_EQ(0, program_run(p)) SAID(p);
 	EXPECT_EQ(NO_MISMATCH, mem_check(&self->mem, 0, 0, 1 * MiB + 100, SEED + 1));
 	EXPECT_EQ(NO_MISMATCH, mem_check(&self->mem, 1 * MiB + 4096, 1 * MiB + 4096, 4096, SEED));
 
 	/* more than there is room for */
-	ASSERT_EQ(0, make(self->a, 2 * MiB + 1, SEED + 1));
+	ASSERT_EQ(0, make(self->f.a, 2 * MiB + 1, SEED + 1));
 	EXPECT_EQ(1, program_run(p)) SAID(p);
 	EXPECT_NE(NULL, strstr(p->err, "2097153 are to go there")) SAID(p);
 	PROGRAM(p, "cp", "fd:9", "fd:9");
@@ -209,10 +206,10 @@ TEST_F(cp, through_a_bar)
 
 	ASSERT_EQ(0, mem_create(&self->mem, MEM_BAR, 16 * MiB));
 	p->fd = self->mem.fd;
-	ASSERT_EQ(0, make(self->a, ODD, SEED));
-	PROGRAM(p, "cp", "--json", "--verify", "-m", "fd:9", self->a, self->b);
+	ASSERT_EQ(0, make(self->f.a, ODD, SEED));
+	PROGRAM(p, "cp", "--json", "--verify", "-m", "fd:9", self->f.a, self->f.b);
 	EXPECT_EQ(0, program_run(p)) SAID(p);
-	EXPECT_EQ(0, is(self->b, ODD, SEED));
+	EXPECT_EQ(0, is(self->f.b, ODD, SEED));
 }
 
 /* Several at the same time; holes stay holes; one that fails is no reason for the others */
@@ -223,28 +220,28 @@ TEST_F(cp, several)
 	struct stat st;
 	int fd;
 
-	ASSERT_EQ(0, make(self->a, ODD, SEED));
-	snprintf(path, sizeof(path), "%s/sparse", self->dir[0]);
+	ASSERT_EQ(0, make(self->f.a, ODD, SEED));
+	snprintf(path, sizeof(path), "%s/sparse", self->f.dir[0]);
 	ASSERT_EQ(0, make(path, 64 * KiB, SEED));
 	ASSERT_EQ(0, truncate(path, 50 * MiB));
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	ASSERT_EQ(4, pwrite(fd, "data", 4, 30 * MiB));
 	fsync(fd);
 	close(fd);
-	snprintf(path2, sizeof(path2), "%s/missing", self->dir[0]);
-	PROGRAM(p, "cp", "--json", self->a, path2, path, self->dir[1]);
+	snprintf(path2, sizeof(path2), "%s/missing", self->f.dir[0]);
+	PROGRAM(p, "cp", "--json", self->f.a, path2, path, self->f.dir[1]);
 	EXPECT_EQ(1, program_run(p)) SAID(p);
 	EXPECT_NE(NULL, strstr(p->err, "missing: No such file")) SAID(p);
-	EXPECT_EQ(1, said(p, "failed")) SAID(p);
-	snprintf(path2, sizeof(path2), "%s/a", self->dir[1]);
+	EXPECT_EQ(1, program_said(p, "failed")) SAID(p);
+	snprintf(path2, sizeof(path2), "%s/a", self->f.dir[1]);
 	EXPECT_EQ(0, is(path2, ODD, SEED));
-	snprintf(path2, sizeof(path2), "%s/sparse", self->dir[1]);
+	snprintf(path2, sizeof(path2), "%s/sparse", self->f.dir[1]);
 	ASSERT_EQ(0, stat(path2, &st));
 	EXPECT_EQ(50 * MiB, st.st_size);
 	EXPECT_GT(1024, st.st_blocks);
 	PROGRAM(p, "cp", "--json", "--verify", path, path2);
 	EXPECT_EQ(0, program_run(p)) SAID(p);
-	EXPECT_LT(49 * MiB, said(p, "holes")) SAID(p);
+	EXPECT_LT(49 * MiB, program_said(p, "holes")) SAID(p);
 }
 
 TEST_F(cp, bounce)
@@ -254,14 +251,14 @@ TEST_F(cp, bounce)
 
 	/* where no dma-buf can go, if and only if that is asked for */
 	snprintf(path, sizeof(path), "/tmp/cp.%d", getpid());
-	ASSERT_EQ(0, make(self->a, ODD, SEED));
-	PROGRAM(p, "cp", "--json", self->a, path);
+	ASSERT_EQ(0, make(self->f.a, ODD, SEED));
+	PROGRAM(p, "cp", "--json", self->f.a, path);
 	EXPECT_EQ(1, program_run(p)) SAID(p);
 	EXPECT_NE(NULL, strstr(p->err, "file-system")) SAID(p);
-	EXPECT_EQ(1, said(p, "failed")) SAID(p);
+	EXPECT_EQ(1, program_said(p, "failed")) SAID(p);
 	EXPECT_NE(NULL, strstr(p->err, "--bounce")) SAID(p);
 	EXPECT_EQ(-1, access(path, F_OK));
-	PROGRAM(p, "cp", "--json", "--bounce", self->a, path);
+	PROGRAM(p, "cp", "--json", "--bounce", self->f.a, path);
 	EXPECT_EQ(0, program_run(p)) SAID(p);
 	EXPECT_EQ(0, is(path, ODD, SEED));
 	EXPECT_NE(NULL, strstr(p->out, "\"memory\":\"ordinary\"")) SAID(p);
@@ -290,21 +287,21 @@ TEST_F(cp, copies_nothing)
 
 	if (counters_open())
 		SKIP(return, "copies cannot be counted here");
-	ASSERT_EQ(0, make(self->a, 0, SEED));
-	PROGRAM(p, "cp", self->a, self->b);
+	ASSERT_EQ(0, make(self->f.a, 0, SEED));
+	PROGRAM(p, "cp", self->f.a, self->f.b);
 	copies_of(p);			/* what has to be loaded is, then */
 	started = copies_of(p);
 	ASSERT_EQ(0, p->code) SAID(p);
 	if (started == COPIES_UNKNOWN)
 		SKIP(return, "copies cannot be counted here");
-	ASSERT_EQ(0, make(self->a, LONG, SEED));
+	ASSERT_EQ(0, make(self->f.a, LONG, SEED));
 	ours = copies_of(p) - started;
 	ASSERT_EQ(0, p->code) SAID(p);
-	EXPECT_EQ(0, is(self->b, LONG, SEED));
+	EXPECT_EQ(0, is(self->f.b, LONG, SEED));
 
-	ASSERT_EQ(0, unlink(self->b));
+	ASSERT_EQ(0, unlink(self->f.b));
 	ASSERT_EQ(0, file_write("/proc/sys/vm/drop_caches", "1"));
-	PROGRAM(p, "cp", "--sparse=never", "--reflink=never", self->a, self->b);
+	PROGRAM(p, "cp", "--sparse=never", "--reflink=never", self->f.a, self->f.b);
 	p->path = "/bin/cp";
 	theirs = copies_of(p);
 	ASSERT_EQ(0, p->code) SAID(p);
@@ -343,14 +340,14 @@ TEST_F(cp, interrupted)
 	static const int codes[] = { 130, 130, 128 + 9 };
 	struct program *p = &self->p;
 
-	ASSERT_EQ(0, make(self->a, LONG, SEED));
+	ASSERT_EQ(0, make(self->f.a, LONG, SEED));
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
-		ASSERT_EQ(0, make(self->b, 5000, SEED + 1));
+		ASSERT_EQ(0, make(self->f.b, 5000, SEED + 1));
 		fault(p, "submit", "2", signals[i]);
-		PROGRAM(p, "cp", "--json", self->a, self->b);
+		PROGRAM(p, "cp", "--json", self->f.a, self->f.b);
 		EXPECT_EQ(codes[i], program_run(p)) SAID(p);
-		EXPECT_EQ(0, is(self->b, 5000, SEED + 1));
-		EXPECT_EQ(1, empty(self->dir[1]));
+		EXPECT_EQ(0, is(self->f.b, 5000, SEED + 1));
+		EXPECT_EQ(1, empty(self->f.dir[1]));
 	}
 }
 
@@ -361,27 +358,27 @@ TEST_F(cp, resumed)
 	struct program *p = &self->p;
 
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++) {
-		ASSERT_EQ(0, make(self->a, LONG, SEED + i));
+		ASSERT_EQ(0, make(self->f.a, LONG, SEED + i));
 		fault(p, "fsetxattr", "1", signals[i]);
-		PROGRAM(p, "cp", "--json", "--resume", self->a, self->b);
+		PROGRAM(p, "cp", "--json", "--resume", self->f.a, self->f.b);
 		EXPECT_LE(128, program_run(p)) SAID(p);
-		EXPECT_EQ(-ENOENT, is(self->b, LONG, SEED + i));
+		EXPECT_EQ(-ENOENT, is(self->f.b, LONG, SEED + i));
 		p->before = NULL;
 		EXPECT_EQ(0, program_run(p)) SAID(p);
-		EXPECT_LE(16 * MiB, said(p, "resumed_bytes")) SAID(p);
-		EXPECT_EQ(LONG, said(p, "bytes")) SAID(p);
-		EXPECT_EQ(0, is(self->b, LONG, SEED + i));
-		EXPECT_EQ(1, empty(self->dir[1]));
+		EXPECT_LE(16 * MiB, program_said(p, "resumed_bytes")) SAID(p);
+		EXPECT_EQ(LONG, program_said(p, "bytes")) SAID(p);
+		EXPECT_EQ(0, is(self->f.b, LONG, SEED + i));
+		EXPECT_EQ(1, empty(self->f.dir[1]));
 	}
 	fault(p, "fsetxattr", "1", "9");
 	EXPECT_EQ(128 + 9, program_run(p)) SAID(p);
 	p->before = NULL;
 	/* and where that has a hole now, nothing is left of what it was */
-	ASSERT_EQ(0, make(self->a, 5000, SEED + 5));
-	ASSERT_EQ(0, truncate(self->a, LONG));
+	ASSERT_EQ(0, make(self->f.a, 5000, SEED + 5));
+	ASSERT_EQ(0, truncate(self->f.a, LONG));
 	EXPECT_EQ(0, program_run(p)) SAID(p);
-	EXPECT_EQ(0, said(p, "resumed_bytes")) SAID(p);
-	ASSERT_EQ(0, is_sparse(self->b, 5000, SEED + 5));
+	EXPECT_EQ(0, program_said(p, "resumed_bytes")) SAID(p);
+	ASSERT_EQ(0, is_sparse(self->f.b, 5000, SEED + 5));
 }
 
 static int small_files(void)
@@ -397,26 +394,26 @@ TEST_F(cp, no_room)
 	struct program *p = &self->p;
 	int fd;
 
-	ASSERT_EQ(0, make(self->a, ODD, SEED));
-	ASSERT_EQ(0, make(self->b, 5000, SEED + 1));
+	ASSERT_EQ(0, make(self->f.a, ODD, SEED));
+	ASSERT_EQ(0, make(self->f.b, 5000, SEED + 1));
 	p->before = small_files;
-	PROGRAM(p, "cp", "--json", self->a, self->b);
+	PROGRAM(p, "cp", "--json", self->f.a, self->f.b);
 	EXPECT_EQ(1, program_run(p)) SAID(p);
 	EXPECT_NE(NULL, strstr(p->err, "File too large")) SAID(p);
 	p->before = NULL;
-	EXPECT_EQ(0, is(self->b, 5000, SEED + 1));
-	EXPECT_EQ(1, empty(self->dir[1]));
+	EXPECT_EQ(0, is(self->f.b, 5000, SEED + 1));
+	EXPECT_EQ(1, empty(self->f.dir[1]));
 
 	/* no byte is moved if there is no room for all */
-	PROGRAM(p, "cp", "--json", NEED_ENV("LAB_NVME_MAIN"), self->b);
+	PROGRAM(p, "cp", "--json", NEED_ENV("LAB_NVME_MAIN"), self->f.b);
 	EXPECT_EQ(1, program_run(p)) SAID(p);
 	EXPECT_NE(NULL, strstr(p->err, "No space left")) SAID(p);
-	EXPECT_EQ(0, empty(self->dir[1]));
+	EXPECT_EQ(0, empty(self->f.dir[1]));
 
-	fd = open(self->a, O_RDWR | O_CLOEXEC);
+	fd = open(self->f.a, O_RDWR | O_CLOEXEC);
 	ASSERT_EQ(0, ftruncate(fd, 20 * MiB));
 	close(fd);
-	PROGRAM(p, "cp", "--json", self->a, NEED_ENV("LAB_NVME_META"));
+	PROGRAM(p, "cp", "--json", self->f.a, NEED_ENV("LAB_NVME_META"));
 	EXPECT_EQ(1, program_run(p)) SAID(p);
 	EXPECT_NE(NULL, strstr(p->err, "20971520 are to go there")) SAID(p);
 }
@@ -426,37 +423,37 @@ TEST_F(cp, why_not)
 	struct program *p = &self->p;
 	char part[64];
 
-	ASSERT_EQ(0, make(self->a, 5000, SEED));
-	PROGRAM(p, "cp", self->a);
+	ASSERT_EQ(0, make(self->f.a, 5000, SEED));
+	PROGRAM(p, "cp", self->f.a);
 	EXPECT_EQ(2, program_run(p)) SAID(p);
-	PROGRAM(p, "cp", self->a, self->a);
+	PROGRAM(p, "cp", self->f.a, self->f.a);
 	EXPECT_EQ(1, program_run(p)) SAID(p);
 	EXPECT_NE(NULL, strstr(p->err, "they are the same")) SAID(p);
-	EXPECT_EQ(0, is(self->a, 5000, SEED));
-	PROGRAM(p, "cp", self->a, "/nowhere/b");
+	EXPECT_EQ(0, is(self->f.a, 5000, SEED));
+	PROGRAM(p, "cp", self->f.a, "/nowhere/b");
 	EXPECT_EQ(1, program_run(p)) SAID(p);
 	EXPECT_NE(NULL, strstr(p->err, "No such file")) SAID(p);
-	PROGRAM(p, "cp", self->a, self->a, self->b);
+	PROGRAM(p, "cp", self->f.a, self->f.a, self->f.b);
 	EXPECT_EQ(1, program_run(p)) SAID(p);
 	EXPECT_NE(NULL, strstr(p->err, "no directory")) SAID(p);
-	PROGRAM(p, "cp", self->a, self->a, self->dir[1]);
+	PROGRAM(p, "cp", self->f.a, self->f.a, self->f.dir[1]);
 	EXPECT_EQ(1, program_run(p)) SAID(p);
 	EXPECT_NE(NULL, strstr(p->err, "goes there, too")) SAID(p);
-	EXPECT_EQ(1, empty(self->dir[1]));
-	PROGRAM(p, "cp", "/dev/null", self->b);
+	EXPECT_EQ(1, empty(self->f.dir[1]));
+	PROGRAM(p, "cp", "/dev/null", self->f.b);
 	EXPECT_EQ(1, program_run(p)) SAID(p);
 	EXPECT_NE(NULL, strstr(p->err, "no file, block device or dma-buf")) SAID(p);
 	snprintf(part, sizeof(part), "%sp1", NEED_ENV("LAB_NVME_FS"));
-	PROGRAM(p, "cp", self->a, part);
+	PROGRAM(p, "cp", self->f.a, part);
 	EXPECT_EQ(1, program_run(p)) SAID(p);
 	EXPECT_NE(NULL, strstr(p->err, "in use")) SAID(p);
-	PROGRAM(p, "cp", "-m", "heap:nowhere", self->a, self->b);
+	PROGRAM(p, "cp", "-m", "heap:nowhere", self->f.a, self->f.b);
 	EXPECT_EQ(1, program_run(p)) SAID(p);
 	EXPECT_NE(NULL, strstr(p->err, "there are")) SAID(p);
-	PROGRAM(p, "cp", "--resume", NEED_ENV("LAB_NVME_META"), self->b);
+	PROGRAM(p, "cp", "--resume", NEED_ENV("LAB_NVME_META"), self->f.b);
 	EXPECT_EQ(1, program_run(p)) SAID(p);
 	EXPECT_NE(NULL, strstr(p->err, "--resume")) SAID(p);
-	EXPECT_EQ(0, empty(self->dir[1]));
+	EXPECT_EQ(0, empty(self->f.dir[1]));
 }
 
 /* What a kernel says that does not know IORING_REGISTER_QUERY */
@@ -469,15 +466,15 @@ TEST_F(cp, kernel_without_it)
 {
 	struct program *p = &self->p;
 
-	ASSERT_EQ(0, make(self->a, ODD, SEED));
+	ASSERT_EQ(0, make(self->f.a, ODD, SEED));
 	p->before = old_kernel;
-	PROGRAM(p, "cp", "--json", self->a, self->b);
+	PROGRAM(p, "cp", "--json", self->f.a, self->f.b);
 	EXPECT_EQ(3, program_run(p)) SAID(p);
 	EXPECT_NE(NULL, strstr(p->err, "--bounce")) SAID(p);
-	EXPECT_EQ(0, empty(self->dir[1]));
-	PROGRAM(p, "cp", "--json", "--bounce", self->a, self->b);
+	EXPECT_EQ(0, empty(self->f.dir[1]));
+	PROGRAM(p, "cp", "--json", "--bounce", self->f.a, self->f.b);
 	EXPECT_EQ(0, program_run(p)) SAID(p);
-	EXPECT_EQ(0, is(self->b, ODD, SEED));
+	EXPECT_EQ(0, is(self->f.b, ODD, SEED));
 }
 
 /* A byte is changed after it has arrived */
@@ -485,14 +482,14 @@ TEST_F(cp, verify_sees_it)
 {
 	struct program *p = &self->p;
 
-	ASSERT_EQ(0, make(self->a, ODD, SEED));
-	ASSERT_EQ(0, make(self->b, 5000, SEED));
+	ASSERT_EQ(0, make(self->f.a, ODD, SEED));
+	ASSERT_EQ(0, make(self->f.b, 5000, SEED));
 	/* the first linkat() finds that there is such a name */
 	fault(p, "linkat", "2", NULL);
-	PROGRAM(p, "cp", "--json", "--verify", self->a, self->b);
+	PROGRAM(p, "cp", "--json", "--verify", self->f.a, self->f.b);
 	EXPECT_EQ(4, program_run(p)) SAID(p);
 	EXPECT_NE(NULL, strstr(p->err, "differ")) SAID(p);
-	EXPECT_EQ(-EILSEQ, is(self->b, ODD, SEED));
+	EXPECT_EQ(-EILSEQ, is(self->f.b, ODD, SEED));
 }
 
 TEST_F(cp, json_schema)
@@ -502,8 +499,8 @@ TEST_F(cp, json_schema)
 
 	if (!schema)
 		SKIP(return, "URING_DMABUF_SCHEMA does not say where it is");
-	ASSERT_EQ(0, make(self->a, ODD, SEED));
-	PROGRAM(p, "cp", "--json", "--verify", self->a, self->b);
+	ASSERT_EQ(0, make(self->f.a, ODD, SEED));
+	PROGRAM(p, "cp", "--json", "--verify", self->f.a, self->f.b);
 	EXPECT_EQ(0, program_run(p)) SAID(p);
 	EXPECT_EQ(0, program_validate(p, schema, "cp.json")) SAID(p);
 }
