@@ -24,6 +24,7 @@ struct command {
 	int (*main)(int argc, char **argv);
 };
 
+int bench_main(int argc, char **argv);
 int check_main(int argc, char **argv);
 int cp_main(int argc, char **argv);
 int recv_main(int argc, char **argv);

@@ -37,7 +37,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 	switch (key) {
 	case ARGP_KEY_INIT:
-		state->child_inputs[0] = &a->o;
+		state->child_inputs[0] = state->child_inputs[1] = &a->o;
 		return 0;
 	case 'v':
 		a->o.verify = true;

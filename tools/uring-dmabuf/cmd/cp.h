@@ -23,7 +23,9 @@ struct cp_options {
 	bool verify, resume, json, quiet;
 };
 
-/* Those of all three; a parser's child_inputs[0] is its struct cp_options */
+/* Those of all; each of a parser's child_inputs is its struct cp_options */
+extern const struct argp_child memory_options[];
+/* And --bounce */
 extern const struct argp_child cp_common_options[];
 
 enum end_kind { END_FILE, END_BLOCK, END_DMABUF, END_STREAM };

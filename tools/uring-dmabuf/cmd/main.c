@@ -9,6 +9,7 @@
 #include "cmd.h"
 
 static const struct command commands[] = {
+	{ "bench", "what requests cost from ordinary memory and from a dma-buf", bench_main },
 	{ "check", "which memory goes to which drive or card, and why not", check_main },
 	{ "cp", "copy between drives, files and dma-bufs, by way of device memory", cp_main },
 	{ "recv", "receive what send sends, into a file, block device or dma-buf", recv_main },

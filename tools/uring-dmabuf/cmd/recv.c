@@ -656,7 +656,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 	switch (key) {
 	case ARGP_KEY_INIT:
-		state->child_inputs[0] = &r->o.o;
+		state->child_inputs[0] = state->child_inputs[1] = &r->o.o;
 		return 0;
 	case ARGP_KEY_ARG:
 		if (state->arg_num > 1)

@@ -591,7 +591,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
 
 	switch (key) {
 	case ARGP_KEY_INIT:
-		state->child_inputs[0] = &s->o.o;
+		state->child_inputs[0] = state->child_inputs[1] = &s->o.o;
 		return 0;
 	case 'o':
 		s->o.copy_ok = true;

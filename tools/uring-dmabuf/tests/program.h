@@ -48,6 +48,12 @@ long long program_said(const struct program *p, const char *member);
 /* Behind an assertion: what there is to know if it fails */
 #define SAID(p) TH_LOG("exit %d\n%s%s", (p)->code, (p)->out, (p)->err)
 
+/* It ends with that code, and says that on its standard error output */
+#define WRONG(p, code_, what) do {						\
+	EXPECT_EQ(code_, program_run(p)) SAID(p);				\
+	EXPECT_NE(NULL, strstr((p)->err, what)) SAID(p);			\
+} while (0)
+
 #define PROGRAM(p, ...) do {						\
 	const char *const args_[] = { __VA_ARGS__, NULL };		\
 									\

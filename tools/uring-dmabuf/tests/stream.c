@@ -168,11 +168,6 @@ TEST_F(stream, drives_and_memory)
 
 /* ---- what is wrong ---- */
 
-#define WRONG(p, code, what) do {						\
-	EXPECT_EQ(code, program_run(p)) SAID(p);				\
-	EXPECT_NE(NULL, strstr((p)->err, what)) SAID(p);			\
-} while (0)
-
 TEST_F(stream, why_not)
 {
 	struct program *from = &self->from, *to = &self->to;
