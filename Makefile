@@ -64,7 +64,8 @@ kernel:
 	@$(LAB)/deps build
 	@$(LAB)/kernel $(or $(KERNEL),plain)
 
-# The programs that run in the guest; compiled against the headers of our kernel.
+# The programs that run in the guest; compiled against the headers of our kernel. And the
+# engine for fio, where the source of this machine's fio is to be had.
 tests: | $(BUILD)
 	@mkdir -p $(BUILD)/tests/netmem
 	@echo "Selftests"
@@ -75,6 +76,12 @@ tests: | $(BUILD)
 			KHDR_INCLUDES="-isystem $(CURDIR)/$(BUILD)/headers/include" || exit 1; \
 	done
 	@$(submake) -C $(LIBRARY) OUTPUT="$(CURDIR)/$(BUILD)/uring-dmabuf"
+	@if fio=$$($(LAB)/fio-source); then \
+		$(submake) -C $(LIBRARY) OUTPUT="$(CURDIR)/$(BUILD)/uring-dmabuf" fio FIO_SOURCE="$$fio"; \
+	else \
+		echo "  no engine for fio: its tests are skipped"; \
+		rm -f $(BUILD)/uring-dmabuf/fio-uring-dmabuf.so; \
+	fi
 	@$(submake) -C $(LIBRARY)/tests OUTPUT="$(CURDIR)/$(BUILD)/tests/uring-dmabuf" \
 		LIBRARY="$(CURDIR)/$(BUILD)/uring-dmabuf" \
 		KSFT="$(CURDIR)/$(BUILD)/linux/tools/testing/selftests" \

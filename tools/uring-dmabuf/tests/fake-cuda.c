@@ -5,11 +5,13 @@
  * allocations share 2 MiB and are aligned to 512 bytes. "Device memory" is a memfd, exported
  * by udmabuf; addresses of it are none of the process.
  *   FAKE_CUDA=old: a device that cannot export    none: there is no device
+ *   bar: the memory is in a PCI BAR, which the CPU does not map: one allocation at a time
  */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <linux/dma-buf-bar.h>
 #include <linux/udmabuf.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -27,6 +29,8 @@ static int memory = -1;
 static char *view;
 static unsigned long long next = BASE, mapped = BASE;
 static int context;		/* one is current */
+static int exporter = -1;	/* of memory in a BAR */
+static struct dma_buf_bar_create bar = { .fd = -1 };
 int fake_cuda_allocations, fake_cuda_contexts;
 
 static int is(const char *what)
@@ -41,6 +45,10 @@ int cuInit(unsigned int flags)
 	(void)flags;
 	if (is("none"))
 		return NO_DEVICE;
+	if (is("bar")) {
+		exporter = open("/dev/dmabuf_bar", O_RDWR | O_CLOEXEC);
+		return exporter < 0 ? NO_DEVICE : OK;
+	}
 	memory = memfd_create("fake-cuda", MFD_ALLOW_SEALING | MFD_CLOEXEC);
 	if (memory < 0 || ftruncate(memory, SIZE) || fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK))
 		return OUT_OF_MEMORY;
@@ -101,11 +109,42 @@ int cuCtxPopCurrent_v2(void **ctx)
 	return OK;
 }
 
+/* Whole blocks at BASE, as NVIDIA's driver exports them */
+static int bar_alloc(unsigned long long *ptr, size_t size)
+{
+	bar.size = (size + BLOCK - 1) / BLOCK * BLOCK;
+	bar.flags = DMA_BUF_BAR_NVIDIA;
+	if (bar.fd >= 0 || ioctl(exporter, DMA_BUF_BAR_IOC_CREATE, &bar))
+		return OUT_OF_MEMORY;
+	*ptr = BASE;
+	mapped = BASE + bar.size;
+	fake_cuda_allocations++;
+	return OK;
+}
+
+static int bar_free(void)
+{
+	close(bar.fd);
+	bar.fd = -1;
+	return OK;
+}
+
+static int bar_copy(unsigned long cmd, unsigned long long ptr, unsigned long uptr, size_t size)
+{
+	struct dma_buf_bar_io io = { .fd = bar.fd, .off = ptr - BASE, .len = size, .uptr = uptr };
+
+	if (!context)
+		return INVALID_CONTEXT;
+	return ioctl(exporter, cmd, &io) ? INVALID_VALUE : OK;
+}
+
 /* Whole blocks from BLOCK on; less shares one, and is not at its start */
 int cuMemAlloc_v2(unsigned long long *ptr, size_t size)
 {
 	if (!context)
 		return INVALID_CONTEXT;
+	if (exporter >= 0)
+		return bar_alloc(ptr, size);
 	if (size >= BLOCK || next % BLOCK + size > BLOCK)
 		next = (next + BLOCK - 1) / BLOCK * BLOCK;
 	if (next + size > BASE + SIZE)
@@ -121,6 +160,8 @@ int cuMemFree_v2(unsigned long long ptr)
 {
 	(void)ptr;
 	fake_cuda_allocations--;
+	if (exporter >= 0)
+		return bar_free();
 	return context ? OK : INVALID_CONTEXT;
 }
 
@@ -138,6 +179,12 @@ int cuMemGetHandleForAddressRange(int *fd, unsigned long long ptr, size_t size, 
 		return NOT_SUPPORTED;
 	if (type != 1 || ptr % 4096 || size % 4096 || ptr < BASE || ptr + size > mapped)
 		return INVALID_VALUE;
+	if (exporter >= 0) {
+		if (ptr != BASE || size != bar.size)
+			return NOT_SUPPORTED;
+		*fd = fcntl(bar.fd, F_DUPFD_CLOEXEC, 0);
+		return *fd < 0 ? OUT_OF_MEMORY : OK;
+	}
 	dev = open("/dev/udmabuf", O_RDWR | O_CLOEXEC);
 	*fd = ioctl(dev, UDMABUF_CREATE, &args);
 	close(dev);
@@ -173,10 +220,14 @@ static int copy(void *to, const void *from, size_t size)
 
 int cuMemcpyHtoD_v2(unsigned long long to, const void *from, size_t size)
 {
+	if (exporter >= 0)
+		return bar_copy(DMA_BUF_BAR_IOC_POKE, to, (unsigned long)from, size);
 	return copy(view + (to - BASE), from, size);
 }
 
 int cuMemcpyDtoH_v2(void *to, unsigned long long from, size_t size)
 {
+	if (exporter >= 0)
+		return bar_copy(DMA_BUF_BAR_IOC_PEEK, from, (unsigned long)to, size);
 	return copy(to, view + (from - BASE), size);
 }
