@@ -156,14 +156,13 @@ int program_forbid(int nr, int op, int err)
 
 int program_validate(const struct program *p, const char *dir, const char *name)
 {
-	char path[64], command[512];
+	char path[] = "/tmp/program.XXXXXX", command[512];
+	int fd = mkstemp(path), ret;
 	FILE *f;
-	int ret;
 
-	snprintf(path, sizeof(path), "/tmp/%s", name);
-	f = fopen(path, "we");
-	if (!f)
+	if (fd < 0)
 		return -errno;
+	f = fdopen(fd, "w");
 	fputs(p->out, f);
 	fclose(f);
 	snprintf(command, sizeof(command), "python3 -W ignore -m jsonschema -i %s %s/%s", path, dir,
