@@ -84,9 +84,12 @@ static int connect_one(int fd, const struct addrinfo *a, unsigned int timeout,
 
 static int listen_one(int fd, const struct addrinfo *a)
 {
-	const int on = 1;
+	const int on = 1, off = 0;
 
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	/* all addresses are IPv4's, too, whatever the sysctl bindv6only says */
+	if (a->ai_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
 	return bind(fd, a->ai_addr, a->ai_addrlen) || listen(fd, 64) ? -errno : 0;
 }
 

@@ -32,7 +32,7 @@ struct flight {
 struct samples {
 	uint64_t *ns;
 	size_t nr, room;
-	uint64_t seen;
+	uint64_t seen, longest;
 	unsigned int every;
 };
 
@@ -63,6 +63,8 @@ static uint64_t now(void)
 
 static void sample(struct samples *s, uint64_t ns)
 {
+	if (ns > s->longest)
+		s->longest = ns;
 	if (s->seen++ % s->every)
 		return;
 	if (s->nr == s->room) {
@@ -102,6 +104,8 @@ static void percentiles(struct samples *s, uint64_t to[static NR_PERCENTILES])
 		k += rank > (double)k;
 		to[i] = s->ns[k ? k - 1 : 0];
 	}
+	/* of all */
+	to[P100] = s->longest;
 }
 
 /* ---- what a request is ---- */
@@ -122,6 +126,12 @@ static uint64_t at(const struct run *r, unsigned int i)
 	return (uint64_t)i * r->c->block;
 }
 
+/* What the kernel calls that byte of the dma-buf, of which the memory may be a part */
+static uint64_t slot_at(const struct run *r, unsigned int i)
+{
+	return r->b->mem.off + at(r, i);
+}
+
 static char *address(const struct run *r, unsigned int i)
 {
 	/* nothing receives into a registered buffer: into what the CPU sees of it */
@@ -140,9 +150,9 @@ static void prepare_rw(struct run *r, struct io_uring_sqe *sqe, unsigned int i)
 	else if (r->c->way == BENCH_PLAIN)
 		io_uring_prep_write(sqe, fd, address(r, i), len, off);
 	else if (r->c->way == BENCH_DMABUF && read)
-		io_uring_prep_read_dmabuf(sqe, fd, at(r, i), len, off, 0);
+		io_uring_prep_read_dmabuf(sqe, fd, slot_at(r, i), len, off, 0);
 	else if (r->c->way == BENCH_DMABUF)
-		io_uring_prep_write_dmabuf(sqe, fd, at(r, i), len, off, 0);
+		io_uring_prep_write_dmabuf(sqe, fd, slot_at(r, i), len, off, 0);
 	else if (read)
 		io_uring_prep_read_fixed(sqe, fd, address(r, i), len, off, 0);
 	else
@@ -157,7 +167,7 @@ static void prepare_net(struct run *r, struct io_uring_sqe *sqe, unsigned int i)
 	if (r->c->op == BENCH_RECV)
 		io_uring_prep_recv(sqe, fd, address(r, i), len, 0);
 	else if (r->c->way == BENCH_DMABUF)
-		io_uring_prep_send_zc_dmabuf(sqe, fd, at(r, i), len, MSG_WAITALL, ZC_REPORT, 0);
+		io_uring_prep_send_zc_dmabuf(sqe, fd, slot_at(r, i), len, MSG_WAITALL, ZC_REPORT, 0);
 	else if (r->c->way == BENCH_REGISTERED)
 		io_uring_prep_send_zc_fixed(sqe, fd, address(r, i), len, MSG_WAITALL, ZC_REPORT, 0);
 	else
@@ -261,7 +271,8 @@ static bool goes_on(const struct run *r)
 		return false;
 	if (r->b->o.requests)
 		return r->submitted < r->b->o.requests;
-	return now() < r->until;
+	/* one at least: what was not measured is not said to be */
+	return !r->submitted || now() < r->until;
 }
 
 /* What is on its way has a peer that may never take it */
@@ -345,6 +356,10 @@ static int open_ring(struct run *r)
 		return fail_ring(&r->c->v, ret);
 	}
 	r->ring_there = true;
+	if (r->c->op == BENCH_RECV && r->c->way == BENCH_DMABUF && !r->b->mem.ptr)
+		return fail(&r->c->v, "memory", -EOPNOTSUPP, "cannot-access",
+			    "%s: the CPU does not see it, and TCP copies into nothing else",
+			    r->b->o.o.memory);
 	if (r->c->way == BENCH_PLAIN || r->c->op == BENCH_RECV)
 		return 0;
 	if (r->c->way == BENCH_DMABUF) {
@@ -475,12 +490,13 @@ void bench_run(struct bench *b, struct bench_case *c, struct target *t)
 	r.flights = calloc(b->o.depth, sizeof(*r.flights));
 	if (!data || !there || !r.flights)
 		die("no memory");
-	if (!open_ring(&r) && !fill(&r, data)) {
+	/* the peer begins when the connection is there, and waits for nobody's memory */
+	if (!fill(&r, data) && (t->kind != TARGET_TCP || !bench_connect(c, t, &c->v)) && !open_ring(&r)) {
 		measure(&r);
 		look(&r, data, there);
 	}
 	/* before the ring goes, and with it what a peer could still take */
-	if (t->kind == TARGET_TCP)
+	if (t->fd >= 0)
 		abort_connection(&r);
 	if (r.ring_there)
 		io_uring_queue_exit(&r.ring);

@@ -218,7 +218,10 @@ static int open_target(struct bench *b, struct bench_case *c, struct target *t)
 	const struct check_options o = { .write = b->o.write, .size = b->o.span };
 
 	*t = (struct target) { .name = c->target, .fd = -1 };
-	return is_tcp(c->target) ? bench_connect(c, t, &c->v) : target_open(&o, t, &c->v);
+	if (!is_tcp(c->target))
+		return target_open(&o, t, &c->v);
+	t->kind = TARGET_TCP;
+	return 0;
 }
 
 static int may_run(struct bench *b, struct bench_case *c, struct target *t)
@@ -261,8 +264,10 @@ static void run_all(struct bench *b)
 		say_case(b, i);
 		if (t.fd < 0 || is_tcp(c->target) || strcmp(t.name, c->target)) {
 			target_close(&t);
-			if (open_target(b, c, &t))
+			if (open_target(b, c, &t)) {
+				target_close(&t);
 				continue;
+			}
 		}
 		if (!may_run(b, c, &t))
 			bench_run(b, c, &t);
@@ -324,9 +329,9 @@ static int bench(struct bench *b, const struct arguments *a)
 			v.text);
 		return EXIT_KERNEL;
 	}
+	catch_signals();
 	if (open_memory(b))
 		return EXIT_REFUSED;
-	catch_signals();
 	run_all(b);
 	if (b->o.o.json)
 		bench_json(b);

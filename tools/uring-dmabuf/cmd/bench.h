@@ -68,7 +68,7 @@ struct bench {
 extern const char *const bench_op_names[NR_BENCH_OPS];
 extern const char *const bench_way_names[NR_BENCH_WAYS];
 
-/* bench-run.c: fills in what was measured, or @c->v; @t is open, or a peer of bench-peer.c */
+/* bench-run.c: fills in what was measured, or @c->v; @t is open, or a peer that is not yet */
 void bench_run(struct bench *b, struct bench_case *c, struct target *t);
 
 /*

@@ -112,7 +112,7 @@ void job_close(struct job *job);
  */
 int job_verify(const struct copier *c, const struct job *job, char hash[static 33]);
 
-/* progress.c: a signal has come, and all is to end soon */
+/* progress.c: a signal has come, and all is to end soon; 2: another one has, and it has to be now */
 extern volatile sig_atomic_t cp_stop;
 void catch_signals(void);
 

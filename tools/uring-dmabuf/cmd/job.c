@@ -432,16 +432,17 @@ static int name_it(struct job *job)
 	return ret;
 }
 
-static int sync_directory(const char *name)
+static int sync_directory(const char *name, int file)
 {
 	char *dir = directory_of(name);
 	int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), ret = -1;
 
 	free(dir);
-	if (fd >= 0) {
-		ret = fsync(fd);
-		close(fd);
-	}
+	/* who may make names in it, and not read it, has all of the file system written */
+	if (fd < 0)
+		return errno == EACCES ? syncfs(file) : -1;
+	ret = fsync(fd);
+	close(fd);
 	return ret;
 }
 
@@ -465,7 +466,7 @@ static int finish_file(struct job *job)
 		return -1;
 	free(job->part);
 	job->part = NULL;
-	return sync_directory(job->to.name);
+	return sync_directory(job->to.name, job->to.fd);
 }
 
 /*
@@ -477,14 +478,20 @@ static int copy_tail(struct copier *c, struct job *job)
 	uint64_t off = end_of_blocks(job);
 	size_t len = job->size - off;
 	char *block = aligned_alloc(BLOCK, BLOCK), *data = aligned_alloc(BLOCK, BLOCK);
+	ssize_t there;
 	int ret = -1;
 
-	if (!len)
+	errno = block && data ? EIO : ENOMEM;
+	if (!len) {
 		ret = 0;
-	else if (block && data && pread(job->to.fd, block, BLOCK, (off_t)off) >= 0 &&
-		 (job->tail || pread(job->from.fd, data, BLOCK, (off_t)off) >= (ssize_t)len)) {
-		memcpy(block, job->tail ? job->tail : data, len);
-		ret = pwrite(job->to.fd, block, BLOCK, (off_t)off) == BLOCK ? 0 : -1;
+	} else if (block && data &&
+		   (job->tail || pread(job->from.fd, data, BLOCK, (off_t)off) >= (ssize_t)len)) {
+		/* less than a block where the device ends */
+		there = pread(job->to.fd, block, BLOCK, (off_t)off);
+		if (there >= (ssize_t)len) {
+			memcpy(block, job->tail ? job->tail : data, len);
+			ret = pwrite(job->to.fd, block, (size_t)there, (off_t)off) == there ? 0 : -1;
+		}
 	}
 	free(block);
 	free(data);

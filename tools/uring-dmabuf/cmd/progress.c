@@ -13,7 +13,9 @@ volatile sig_atomic_t cp_stop;
 static void on_signal(int signal_)
 {
 	(void)signal_;
-	cp_stop = 1;
+	/* one more than once is as good as many */
+	if (cp_stop < 2)
+		cp_stop++;
 }
 
 void catch_signals(void)

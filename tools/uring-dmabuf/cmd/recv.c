@@ -85,6 +85,7 @@ struct receiver {
 	struct piece *pieces;
 	unsigned int nr_pieces, busy;
 	uint64_t blocks;
+	int stops;			/* cp_stop, when it ended */
 	char tail[BLOCK];
 };
 
@@ -180,6 +181,18 @@ static void get_all_known(struct receiver *r, const struct pollfd *p)
 	}
 }
 
+/* Whoever has said nothing for the longest time goes for the next one */
+static void make_room(struct receiver *r)
+{
+	unsigned int oldest = 0;
+
+	for (unsigned int i = 1; i < r->nr_unknown; i++)
+		if (r->unknown[i].until < r->unknown[oldest].until)
+			oldest = i;
+	close(r->unknown[oldest].fd);
+	forget(r, oldest);
+}
+
 static void accept_one(struct receiver *r)
 {
 	int fd = accept4(r->listener, NULL, NULL, SOCK_CLOEXEC);
@@ -187,6 +200,8 @@ static void accept_one(struct receiver *r)
 	if (fd < 0)
 		return;
 	tcp_keep_alive(fd);
+	if (r->nr_unknown == UNKNOWN_MAX)
+		make_room(r);
 	r->unknown[r->nr_unknown++] = (struct unknown) {
 		.fd = fd, .until = stream_ms() + HEADER_TIMEOUT,
 	};
@@ -207,9 +222,7 @@ static void accept_some(struct receiver *r)
 		p[n] = (struct pollfd) { .fd = r->unknown[n].fd, .events = POLLIN };
 	for (unsigned int i = 0; i < STREAM_MAX; i++)
 		p[n++] = (struct pollfd) { .fd = r->inputs[i].fd, .events = POLLRDHUP };
-	p[n] = (struct pollfd) {
-		.fd = unknown < UNKNOWN_MAX ? r->listener : -1, .events = POLLIN,
-	};
+	p[n] = (struct pollfd) { .fd = r->listener, .events = POLLIN };
 	if (poll(p, n + 1, TICK) < 0)
 		return;
 	get_all_known(r, p);
@@ -220,8 +233,16 @@ static void accept_some(struct receiver *r)
 		accept_one(r);
 }
 
+static void too_late(int fd)
+{
+	stream_put_reply(fd, -EBUSY, "another sender was first");
+	close(fd);
+}
+
 static int accept_all(struct receiver *r)
 {
+	int fd;
+
 	while (waits(r)) {
 		accept_some(r);
 		if (cp_stop)
@@ -232,11 +253,12 @@ static int accept_all(struct receiver *r)
 		if (r->job->failed)
 			return -ECONNABORTED;
 	}
-	for (unsigned int i = 0; i < r->nr_unknown; i++) {
-		stream_put_reply(r->unknown[i].fd, -EBUSY, "another sender was first");
-		close(r->unknown[i].fd);
-	}
+	for (unsigned int i = 0; i < r->nr_unknown; i++)
+		too_late(r->unknown[i].fd);
 	r->nr_unknown = 0;
+	/* and those that nobody has accepted yet */
+	while ((fd = accept4(r->listener, NULL, NULL, SOCK_CLOEXEC)) >= 0)
+		too_late(fd);
 	close(r->listener);
 	r->listener = -1;
 	return 0;
@@ -287,11 +309,10 @@ static void last_words(struct receiver *r)
 	struct pollfd p[STREAM_MAX];
 	unsigned int n;
 
-	cp_stop = 0;
 	for (unsigned int i = 0; i < STREAM_MAX; i++)
 		if (r->inputs[i].fd >= 0)
 			shutdown(r->inputs[i].fd, SHUT_WR);
-	while (!cp_stop && stream_ms() < until) {
+	while (cp_stop <= r->stops && stream_ms() < until) {
 		n = 0;
 		for (unsigned int i = 0; i < STREAM_MAX; i++)
 			if (r->inputs[i].fd >= 0)
@@ -625,6 +646,7 @@ static void receive_it(struct receiver *r)
 /* Why it has ended, for who sends: the text is of this side */
 static void say_why(struct receiver *r)
 {
+	r->stops = cp_stop > 0;
 	if (r->job->finished || r->c.wrong)
 		return;
 	reply_all(r, cp_stop ? -EINTR : -EIO, cp_stop ? "interrupted" : r->job->failed && r->job->why[0] ?

@@ -627,6 +627,8 @@ static void send_it(struct sender *s)
 	if (!stream_has_kernel(&s->c) || stream_open_ring(&s->io, &s->c) ||
 	    connect_all(s) || open_memory(s))
 		return;
+	/* the time that it waited is no part of its rate */
+	progress_start();
 	send_all(s);
 	if (!s->job->failed && !cp_stop)
 		end(s);

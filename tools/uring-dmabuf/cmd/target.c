@@ -80,21 +80,26 @@ static int open_file(const struct check_options *o, struct target *t, uint64_t s
 	return ret ?: choose_parts(o, t, size, v);
 }
 
+#define FILL_PIECE	((size_t)1 << 20)
+
 /* Bytes, as what was never written has no place on the drive that could be read */
 static int fill(struct target *t)
 {
-	size_t size = 2 * t->len;
-	void *data = aligned_alloc(4096, size);
+	size_t size = 2 * t->len, piece = size < FILL_PIECE ? size : FILL_PIECE;
+	void *data = aligned_alloc(4096, piece);
+	int ret = 0;
 	ssize_t n;
 
 	if (!data)
 		return -ENOMEM;
-	memset(data, 0x5a, size);
-	n = pwrite(t->fd, data, size, 0);
+	memset(data, 0x5a, piece);
+	for (size_t off = 0; off < size && !ret; off += (size_t)n) {
+		n = pwrite(t->fd, data, size - off < piece ? size - off : piece, (off_t)off);
+		if (n <= 0)
+			ret = n ? -errno : -ENOSPC;
+	}
 	free(data);
-	if (n < 0 || fsync(t->fd))
-		return -errno;
-	return (size_t)n == size ? 0 : -ENOSPC;
+	return ret ? ret : fsync(t->fd) ? -errno : 0;
 }
 
 static int open_directory(const struct check_options *o, struct target *t, struct verdict *v)

@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,13 +105,42 @@ int program_start(struct program *p)
 
 int program_end(struct program *p)
 {
-	p->code = p->pid < 0 ? -ESRCH : exit_code(p->pid);
+	p->code = p->pid <= 0 ? -ESRCH : exit_code(p->pid);
 	p->out = content(p->out_fd);
 	p->err = content(p->err_fd);
 	close(p->out_fd);
 	close(p->err_fd);
+	p->pid = 0;
 	p->json = p->out ? json_loads(p->out, 0, NULL) : NULL;
 	return p->code;
+}
+
+static bool has_said(int fd, const char *what)
+{
+	char *text = content(fd);
+	bool said = text && strstr(text, what);
+
+	free(text);
+	return said;
+}
+
+int program_wait_for(const struct program *p, const char *what, int ms)
+{
+	for (int i = 0; i <= ms / 20; i++) {
+		if (has_said(p->out_fd, what) || has_said(p->err_fd, what))
+			return 0;
+		usleep(20000);
+	}
+	return -ETIMEDOUT;
+}
+
+void program_destroy(struct program *p)
+{
+	if (p->pid > 0) {
+		kill(p->pid, SIGKILL);
+		program_end(p);
+	}
+	program_free(p);
 }
 
 int program_run(struct program *p)
@@ -165,8 +196,8 @@ int program_validate(const struct program *p, const char *dir, const char *name)
 	f = fdopen(fd, "w");
 	fputs(p->out, f);
 	fclose(f);
-	snprintf(command, sizeof(command), "python3 -W ignore -m jsonschema -i %s %s/%s", path, dir,
-		 name);
+	snprintf(command, sizeof(command), "python3 -W ignore %s/../tests/validate.py %s %s/%s", dir, path,
+		 dir, name);
 	ret = system(command);
 	unlink(path);
 	return ret;

@@ -18,7 +18,7 @@ struct program {
 	int (*before)(void);		/* in the new process; not 0: it ends */
 	int code;			/* exit code, or -errno; 128 and more: a signal */
 	char *out, *err;		/* what it wrote, as strings */
-	int pid, out_fd, err_fd;	/* while it runs */
+	int pid, out_fd, err_fd;	/* while it runs; else @pid is 0 */
 	json_t *json;			/* the same, if it is that */
 };
 
@@ -31,12 +31,19 @@ int program_run(struct program *p);
 /* The two halves of that */
 int program_start(struct program *p);
 int program_end(struct program *p);
+/* Between the two: until it has written @what, to stdout or stderr. 0, or -ETIMEDOUT after @ms */
+int program_wait_for(const struct program *p, const char *what, int ms);
+/* For a teardown: kills it if it was not ended, and frees what it said */
+void program_destroy(struct program *p);
 /*
  * For @before: from now on the system call @nr gives @err; if @op is not -1, only with that
  * as its second argument. 0 or -errno
  */
 int program_forbid(int nr, int op, int err);
-/* Holds what it wrote against the schema @dir/@name, by python3-jsonschema: 0 if it is right */
+/*
+ * Holds each JSON document that it wrote against the schema @dir/@name, by
+ * python3-jsonschema: 0 if there is one, and all are right
+ */
 int program_validate(const struct program *p, const char *dir, const char *name);
 /* The path of what is where the running program is; until the next call */
 const char *program_sibling(const char *name);
