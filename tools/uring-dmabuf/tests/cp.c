@@ -265,20 +265,6 @@ TEST_F(cp, bounce)
 	unlink(path);
 }
 
-/* Bytes that the CPU has copied in the data path while the program ran; COPIES_UNKNOWN */
-static __u64 copies_of(struct program *p)
-{
-	struct counts counts = { 0 };
-
-	sync();
-	if (counters_start())
-		return COPIES_UNKNOWN;
-	program_run(p);
-	if (counters_stop(&counts, 512))
-		return COPIES_UNKNOWN;
-	return counts.copy_bytes;
-}
-
 /* Beside cp(1): the same bytes by both, from a cold page cache; and what starting costs */
 TEST_F(cp, copies_nothing)
 {
@@ -289,13 +275,13 @@ TEST_F(cp, copies_nothing)
 		SKIP(return, "copies cannot be counted here");
 	ASSERT_EQ(0, make(self->f.a, 0, SEED));
 	PROGRAM(p, "cp", self->f.a, self->f.b);
-	copies_of(p);			/* what has to be loaded is, then */
-	started = copies_of(p);
+	program_copies(p);			/* what has to be loaded is, then */
+	started = program_copies(p);
 	ASSERT_EQ(0, p->code) SAID(p);
 	if (started == COPIES_UNKNOWN)
 		SKIP(return, "copies cannot be counted here");
 	ASSERT_EQ(0, make(self->f.a, LONG, SEED));
-	ours = copies_of(p) - started;
+	ours = program_copies(p) - started;
 	ASSERT_EQ(0, p->code) SAID(p);
 	EXPECT_EQ(0, is(self->f.b, LONG, SEED));
 
@@ -303,7 +289,7 @@ TEST_F(cp, copies_nothing)
 	ASSERT_EQ(0, file_write("/proc/sys/vm/drop_caches", "1"));
 	PROGRAM(p, "cp", "--sparse=never", "--reflink=never", self->f.a, self->f.b);
 	p->path = "/bin/cp";
-	theirs = copies_of(p);
+	theirs = program_copies(p);
 	ASSERT_EQ(0, p->code) SAID(p);
 	ksft_print_msg("%llu MiB: the CPU copied %lld bytes beside what starting costs, and %llu in cp(1)\n",
 		       LONG / MiB, (long long)ours, theirs);

@@ -226,20 +226,6 @@ TEST_F(fio, bounce)
 	unlink(path);
 }
 
-/* Bytes that the CPU has copied in the data path while the program ran; COPIES_UNKNOWN */
-static __u64 copies_of(struct program *p)
-{
-	struct counts counts = { 0 };
-
-	sync();
-	if (counters_start())
-		return COPIES_UNKNOWN;
-	program_run(p);
-	if (counters_stop(&counts, 512))
-		return COPIES_UNKNOWN;
-	return counts.copy_bytes;
-}
-
 /* By the kernel's word, and not by the engine's: 1 MiB, and 16 times as much */
 TEST_F(fio, copies_nothing)
 {
@@ -252,11 +238,11 @@ TEST_F(fio, copies_nothing)
 	snprintf(target, sizeof(target), "--filename=%s", NEED_ENV("LAB_NVME_MAIN"));
 	PROGRAM(p, "fio", "--name=a", self->engine, target, "--direct=1", "--rw=randread",
 		"--bs=64k", "--iodepth=32", "--io_size=1m", "--size=16m");
-	copies_of(p);			/* what has to be loaded is, then */
-	little = copies_of(p);
+	program_copies(p);			/* what has to be loaded is, then */
+	little = program_copies(p);
 	ASSERT_EQ(0, p->code) SAID(p);
 	p->argv[8] = "--io_size=16m";
-	much = copies_of(p);
+	much = program_copies(p);
 	ASSERT_EQ(0, p->code) SAID(p);
 	if (little == COPIES_UNKNOWN || much == COPIES_UNKNOWN)
 		SKIP(return, "copies cannot be counted here");

@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+#include "counters.h"
 #include "program.h"
 
 const char *program_sibling(const char *name)
@@ -183,6 +184,19 @@ int program_forbid(int nr, int op, int err)
 
 	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
 	       prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) ? -errno : 0;
+}
+
+unsigned long long program_copies(struct program *p)
+{
+	struct counts counts = { 0 };
+
+	sync();
+	if (counters_start())
+		return COPIES_UNKNOWN;
+	program_run(p);
+	if (counters_stop(&counts, 512))
+		return COPIES_UNKNOWN;
+	return counts.copy_bytes;
 }
 
 int program_validate(const struct program *p, const char *dir, const char *name)

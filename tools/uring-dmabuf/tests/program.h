@@ -28,6 +28,11 @@ struct program {
  * there of an earlier run is freed.
  */
 int program_run(struct program *p);
+/*
+ * The same between counters_open() and counters_close(): bytes that the CPU has copied in the
+ * data path while it ran, or COPIES_UNKNOWN
+ */
+unsigned long long program_copies(struct program *p);
 /* The two halves of that */
 int program_start(struct program *p);
 int program_end(struct program *p);
