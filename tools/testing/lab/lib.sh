@@ -20,6 +20,14 @@ lock() {
 	sed -n "s/^$1=//p" "$TOP/kernel.lock"
 }
 
+# Sets cc, the kernel's compiler: with ccache where there is one, whose objects directories
+# share. Its depend mode runs no preprocessor for a file that it does not have yet.
+use_ccache() {
+	export CCACHE_BASEDIR=$BUILD CCACHE_NOHASHDIR=1 CCACHE_DEPEND=1
+	cc=gcc
+	! command -v ccache >/dev/null || cc='ccache gcc'
+}
+
 # table LIST: the lines of cards.list or drives.list, for IFS='| ' read.
 table() { sed '/^#/d; /^[[:space:]]*$/d' "$LAB/$1"; }
 
