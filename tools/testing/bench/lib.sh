@@ -94,10 +94,16 @@ net_measure() {
 		"$name" "$kernel" "$iommu" "$limit" -t net -c 2 "$@"
 }
 
+# all_functions NAME: every function of every case of that measurement, lines
+# `case class function instructions calls`.
+all_functions() {
+	awk -v mode=functions -f "$here/json.awk" -f "$here/insns.awk" \
+		"$out/$1.list" "$out/$1.json" "$out/$1.insns"
+}
+
 # top N NAME: the N most expensive functions of every case of that measurement.
 top_functions() {
-	awk -v mode=functions -f "$here/json.awk" -f "$here/insns.awk" \
-		"$out/$2.list" "$out/$2.json" "$out/$2.insns" |
+	all_functions "$2" |
 		sort -k1,1 -k4,4nr | awk -v n="$1" '
 		$1 != last { printf "\n%s: instructions and calls per I/O, by function\n", $1; last = $1; shown = 0 }
 		$2 == "path" && shown++ < n { printf "  %-40s %9.1f %8.2f\n", $3, $4, $5 }'
