@@ -35,7 +35,8 @@ int net_ioctl(const struct netrig *n, enum net_side side, unsigned long cmd,
 	if (sk < 0)
 		return sk;
 	snprintf(ifr->ifr_name, sizeof(ifr->ifr_name), "%s", n->dev[side]);
-	ret = ioctl(sk, cmd, ifr) ? -errno : 0;
+	/* ethtool's may return more than 0 */
+	ret = ioctl(sk, cmd, ifr) < 0 ? -errno : 0;
 	close(sk);
 	return ret;
 }
@@ -106,6 +107,59 @@ static int wait_usable(const struct netrig *n)
 	return usable ? 0 : -EHOSTUNREACH;
 }
 
+/* As many features as there are names of them; none if @strings is NULL */
+static int feature_names(const struct netrig *n, struct ethtool_gstrings **strings)
+{
+	struct {
+		struct ethtool_sset_info info;
+		__u32 count;
+	} set = { .info = { .cmd = ETHTOOL_GSSET_INFO,
+			    .sset_mask = 1ULL << ETH_SS_FEATURES } };
+	int ret = net_ethtool(n, NET_CARD, &set);
+
+	*strings = NULL;
+	if (ret)
+		return ret;
+	*strings = calloc(1, sizeof(**strings) + set.count * ETH_GSTRING_LEN);
+	if (!*strings)
+		return -ENOMEM;
+	(*strings)->cmd = ETHTOOL_GSTRINGS;
+	(*strings)->string_set = ETH_SS_FEATURES;
+	(*strings)->len = set.count;
+	ret = net_ethtool(n, NET_CARD, *strings);
+	return ret ?: (int)(*strings)->len;
+}
+
+/* ethtool -K, without a program */
+static int features_off(const struct netrig *n, const char *const names[])
+{
+	struct ethtool_sfeatures *off = NULL;
+	struct ethtool_gstrings *strings;
+	int count = feature_names(n, &strings), ret = count;
+
+	if (count < 0)
+		goto out;
+	off = calloc(1, sizeof(*off) + (count + 31) / 32 * sizeof(off->features[0]));
+	ret = off ? 0 : -ENOMEM;
+	if (ret)
+		goto out;
+	off->cmd = ETHTOOL_SFEATURES;
+	off->size = (count + 31) / 32;
+	for (int i = 0; i < count; i++) {
+		const char *name = (char *)strings->data + i * ETH_GSTRING_LEN;
+
+		for (const char *const *want = names; *want; want++) {
+			if (!strncmp(name, *want, ETH_GSTRING_LEN))
+				off->features[i / 32].valid |= 1U << i % 32;
+		}
+	}
+	ret = net_ethtool(n, NET_CARD, off);
+out:
+	free(off);
+	free(strings);
+	return ret;
+}
+
 /*
  * QEMU cuts the large packets of its cards itself when their peer cannot take
  * them: 7.2 does not cut those of IPv6 right, and 10.0 makes IP fragments of
@@ -113,24 +167,31 @@ static int wait_usable(const struct netrig *n)
  */
 static int bad_offloads_off(const struct netrig *n)
 {
-	const char *const argv[] = {
-		"ethtool", "-K", n->dev[NET_CARD], "tx-tcp6-segmentation", "off",
-		"tx-udp-segmentation", "off", NULL
+	static const char *const names[] = {
+		"tx-tcp6-segmentation", "tx-udp-segmentation", NULL
 	};
 
-	return net_run(n->ns[NET_CARD], "", argv);
+	return features_off(n, names);
+}
+
+/* For ip: the addresses of the device at @side */
+static const char *addresses(const struct netrig *n, enum net_side side)
+{
+	static char text[256];
+	const char *dev = n->dev[side];
+
+	snprintf(text, sizeof(text),
+		 "link set dev %s mtu 1500 up\n"
+		 "addr add 10.73.%u.%u/24 dev %s\n"
+		 "addr add fd73:%u::%u/64 dev %s nodad\n",
+		 dev, n->net, side + 1, dev, n->net, side + 1, dev);
+	return text;
 }
 
 int net_configure(struct netrig *n, enum net_side side)
 {
-	const char *dev = n->dev[side];
-	int ret;
+	int ret = net_ip(n->ns[side], "%s", addresses(n, side));
 
-	ret = net_ip(n->ns[side],
-		     "link set dev %s mtu 1500 up\n"
-		     "addr add 10.73.%u.%u/24 dev %s\n"
-		     "addr add fd73:%u::%u/64 dev %s nodad\n",
-		     dev, n->net, side + 1, dev, n->net, side + 1, dev);
 	if (!ret && side == NET_CARD)
 		ret = bad_offloads_off(n);
 	return ret ?: net_wait_running(n, side);
@@ -263,11 +324,15 @@ static void features_on(struct netrig *n)
 	};
 
 	/* not all of them can be switched on every card */
-	for (unsigned int i = 0; i < 4; i++)
-		net_feature(n, features[i], true);
+	for (unsigned int i = 0; i < 4; i++) {
+		struct ethtool_value on = { .cmd = features[i], .data = 1 };
+
+		net_ethtool(n, NET_CARD, &on);
+	}
 }
 
-int netrig_apart(struct netrig *n, const char *card, const char **why)
+/* The two devices, and a netns for the peer */
+static int rig_find(struct netrig *n, const char *card, const char **why)
 {
 	int ret = rig_names(n, card, why);
 
@@ -286,25 +351,46 @@ int netrig_apart(struct netrig *n, const char *card, const char **why)
 		return n->home;
 	n->ns[NET_CARD] = n->home;
 	n->ns[NET_PEER] = net_ns_new();
-	if (n->ns[NET_PEER] < 0)
-		return n->ns[NET_PEER];
-	return net_ip(n->home,
-		      "addr flush dev %s\n"
-		      "link set dev %s netns /proc/%d/fd/%d\n",
-		      n->dev[NET_CARD], n->dev[NET_PEER], getpid(),
-		      n->ns[NET_PEER]);
+	return n->ns[NET_PEER] < 0 ? n->ns[NET_PEER] : 0;
 }
 
+/* The peer goes to its netns, and then what ip is to do with @more */
+static int rig_apart(const struct netrig *n, const char *more)
+{
+	return net_ip(n->home,
+		      "addr flush dev %s\n"
+		      "link set dev %s netns /proc/%d/fd/%d\n%s",
+		      n->dev[NET_CARD], n->dev[NET_PEER], getpid(),
+		      n->ns[NET_PEER], more);
+}
+
+int netrig_apart(struct netrig *n, const char *card, const char **why)
+{
+	int ret = rig_find(n, card, why);
+
+	return ret ?: rig_apart(n, "");
+}
+
+/*
+ * To start a program is most of what this takes under emulation, so that there is
+ * one for each netns
+ */
 static int rig_link(struct netrig *n, const char *card, const char **why)
 {
-	int ret = netrig_apart(n, card, why);
+	int ret = rig_find(n, card, why);
 
 	if (ret)
 		return ret;
 	features_on(n);
-	ret = net_configure(n, NET_PEER);
+	ret = rig_apart(n, addresses(n, NET_CARD));
 	if (!ret)
-		ret = net_configure(n, NET_CARD);
+		ret = net_ip(n->ns[NET_PEER], "%s", addresses(n, NET_PEER));
+	if (!ret)
+		ret = bad_offloads_off(n);
+	if (!ret)
+		ret = net_wait_running(n, NET_PEER);
+	if (!ret)
+		ret = net_wait_running(n, NET_CARD);
 	return ret ?: wait_usable(n);
 }
 
