@@ -164,6 +164,33 @@ TEST_F(copied, async)
 	check_copied(_metadata, n, &r, 4);
 }
 
+/*
+ * What has no room waits for the socket instead of in a worker, and is issued again:
+ * the rest is a copy, too, and counted
+ */
+TEST_F(copied, async_in_parts)
+{
+	const struct piece all[] = { { SEED, 0, SIZE }, { SEED, POS, 300000 } };
+	struct netrig *n = &self->net;
+	struct uring_res res;
+	struct receiver r;
+
+	net_set(self->pair.tx, SOL_SOCKET, SO_SNDBUF, 16 * KiB);
+	for (int i = 0; i < 2; i++) {
+		net_prep(n, self->pair.tx, 0, all[i].pos, all[i].len,
+			 MSG_WAITALL)->flags = IOSQE_ASYNC | (i ? 0 : IOSQE_IO_LINK);
+	}
+	ASSERT_EQ(2, uring_submit(&n->ring, 0));
+	lab_sleep_ms(100);
+	EXPECT_EQ(0, uring_ready(&n->ring));
+	ASSERT_EQ(0, receiver_start(&r, self->pair.rx, all, 2));
+	for (int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, net_result(n, &res));
+		EXPECT_EQ(all[i].len, res.res);
+	}
+	check_copied(_metadata, n, &r, 2);
+}
+
 /* Linked requests stay in order, although each goes to a worker */
 TEST_F(copied, chain)
 {
