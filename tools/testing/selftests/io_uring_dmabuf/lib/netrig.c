@@ -107,7 +107,7 @@ static int wait_usable(const struct netrig *n)
 	return usable ? 0 : -EHOSTUNREACH;
 }
 
-/* As many features as there are names of them; none if @strings is NULL */
+/* How many features there are, and their names, for the caller to free: or -errno */
 static int feature_names(const struct netrig *n, struct ethtool_gstrings **strings)
 {
 	struct {
@@ -130,8 +130,19 @@ static int feature_names(const struct netrig *n, struct ethtool_gstrings **strin
 	return ret ?: (int)(*strings)->len;
 }
 
+static int feature_index(const struct ethtool_gstrings *strings, const char *name)
+{
+	for (__u32 i = 0; i < strings->len; i++) {
+		if (!strncmp((const char *)strings->data + i * ETH_GSTRING_LEN,
+			     name, ETH_GSTRING_LEN))
+			return i;
+	}
+	fprintf(stderr, "# %s: no such feature\n", name);
+	return -ENOENT;
+}
+
 /* ethtool -K, without a program */
-static int features_off(const struct netrig *n, const char *const names[])
+static int features_off(const struct netrig *n, const char *const *names)
 {
 	struct ethtool_sfeatures *off = NULL;
 	struct ethtool_gstrings *strings;
@@ -145,15 +156,16 @@ static int features_off(const struct netrig *n, const char *const names[])
 		goto out;
 	off->cmd = ETHTOOL_SFEATURES;
 	off->size = (count + 31) / 32;
-	for (int i = 0; i < count; i++) {
-		const char *name = (char *)strings->data + i * ETH_GSTRING_LEN;
+	for (; !ret && *names; names++) {
+		int i = feature_index(strings, *names);
 
-		for (const char *const *want = names; *want; want++) {
-			if (!strncmp(name, *want, ETH_GSTRING_LEN))
-				off->features[i / 32].valid |= 1U << i % 32;
-		}
+		if (i < 0)
+			ret = i;
+		else
+			off->features[i / 32].valid |= 1U << i % 32;
 	}
-	ret = net_ethtool(n, NET_CARD, off);
+	if (!ret)
+		ret = net_ethtool(n, NET_CARD, off);
 out:
 	free(off);
 	free(strings);
