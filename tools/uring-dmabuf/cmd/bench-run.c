@@ -349,7 +349,7 @@ static int open_ring(struct run *r)
 {
 	struct io_uring_dmabuf_reason why;
 	struct iovec iov = { r->b->plain, (size_t)r->b->o.depth * r->c->block };
-	int ret = io_uring_queue_init(r->b->o.depth, &r->ring, 0);
+	int ret = ring_open(&r->ring, r->b->o.depth);
 
 	if (ret) {
 		r->b->no_kernel |= ret == -EPERM || ret == -ENOSYS;

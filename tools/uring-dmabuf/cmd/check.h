@@ -95,6 +95,8 @@ int kernel_check(struct verdict *v);
 /* Of a target that is a card: has it what a send takes */
 int card_check(struct verdict *v, const struct target *t);
 int fail_ring(struct verdict *v, int err);
+/* A ring that may be entered, too; 0 or -errno, which is for fail_ring() */
+int ring_open(struct io_uring *ring, unsigned int entries);
 int fail_register(struct verdict *v, const struct target *t, int err,
 		  const struct io_uring_dmabuf_reason *why);
 int fail_request(struct verdict *v, const char *step, const struct target *t, int err);

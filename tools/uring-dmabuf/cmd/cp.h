@@ -87,6 +87,7 @@ struct copier {
 	unsigned int nr_jobs, turn;
 	uint64_t copied;	/* bytes by the CPU */
 	bool no_kernel;		/* it cannot, for any memory */
+	bool has_ring;
 	bool wrong;		/* other bytes have arrived */
 };
 

@@ -51,6 +51,19 @@ int fail_ring(struct verdict *v, int err)
 	return fail(v, "kernel", err, "no-ring", "a ring: %s", strerror(-err));
 }
 
+int ring_open(struct io_uring *ring, unsigned int entries)
+{
+	int ret = io_uring_queue_init(entries, ring, 0);
+
+	if (ret)
+		return ret;
+	/* A filter may allow to make a ring, and nothing else: a wait would have no end. */
+	ret = io_uring_get_events(ring);
+	if (ret < 0)
+		io_uring_queue_exit(ring);
+	return ret < 0 ? ret : 0;
+}
+
 int kernel_check(struct verdict *v)
 {
 	struct io_uring_dmabuf_caps caps;

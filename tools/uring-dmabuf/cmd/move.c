@@ -142,7 +142,8 @@ int move_open(struct copier *c)
 		c->no_kernel = true;
 		return v.err;
 	}
-	ret = io_uring_queue_init(2 * NR_CHUNKS, &c->ring, 0);
+	ret = ring_open(&c->ring, 2 * NR_CHUNKS);
+	c->has_ring = !ret;
 	if (!ret)
 		ret = io_uring_register_buffers_sparse(&c->ring, SLOT_JOBS + MAX_JOBS);
 	if (ret) {
@@ -161,7 +162,7 @@ int move_open(struct copier *c)
 
 void move_close(struct copier *c)
 {
-	if (c->ring.ring_fd > 0)
+	if (c->has_ring)
 		io_uring_queue_exit(&c->ring);
 	dmabuf_mem_close(&c->mem);
 	free(c->plain);
@@ -319,14 +320,39 @@ static void finish_empty(struct copier *c)
 	}
 }
 
+/*
+ * The ring takes nothing any more, and never will: no job ends. What is in flight is
+ * cancelled, or ends, with the ring.
+ */
+static void no_more(struct copier *c, int err)
+{
+	struct verdict v = { 0 };
+
+	fail_ring(&v, err);
+	c->no_kernel |= err == -EPERM || err == -ENOSYS;
+	for (unsigned int i = 0; i < c->nr_jobs; i++)
+		if (!c->jobs[i].finished)
+			job_fail(&c->jobs[i], "%s", v.text);
+}
+
+static bool for_now(int err)
+{
+	return err == -ETIME || err == -EINTR || err == -EAGAIN || err == -EBUSY;
+}
+
 void move_all(struct copier *c)
 {
 	struct __kernel_timespec tick = { .tv_nsec = 200000000 };
 	struct io_uring_cqe *cqe;
+	int ret;
 
 	finish_empty(c);
 	while (start_all(c, cp_stop)) {
-		io_uring_submit_and_wait_timeout(&c->ring, &cqe, 1, &tick, NULL);
+		ret = io_uring_submit_and_wait_timeout(&c->ring, &cqe, 1, &tick, NULL);
+		if (ret < 0 && !for_now(ret)) {
+			no_more(c, ret);
+			return;
+		}
 		while (!io_uring_peek_cqe(&c->ring, &cqe)) {
 			struct chunk *ch = io_uring_cqe_get_data(cqe);
 			int res = cqe->res;

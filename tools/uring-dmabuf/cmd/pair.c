@@ -87,7 +87,7 @@ static int register_memory(struct pair *p)
 
 static int open_ring(struct pair *p)
 {
-	int ret = io_uring_queue_init(8, &p->ring, 0);
+	int ret = ring_open(&p->ring, 8);
 
 	if (!ret) {
 		ret = io_uring_register_buffers_sparse(&p->ring, 1);

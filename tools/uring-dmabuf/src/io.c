@@ -79,8 +79,11 @@ static int init_ring(struct dmabuf_io *io)
 
 	if (ret)
 		return ret;
-	ret = io_uring_register_buffers_sparse(&io->ring, io->max_buffers);
-	if (ret) {
+	/* a filter may allow to make a ring, and nothing else: nobody would be told later */
+	ret = io_uring_get_events(&io->ring);
+	if (ret >= 0)
+		ret = io_uring_register_buffers_sparse(&io->ring, io->max_buffers);
+	if (ret < 0) {
 		io_uring_queue_exit(&io->ring);
 		return ret;
 	}

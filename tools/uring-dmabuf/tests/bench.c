@@ -289,6 +289,11 @@ static int no_ring(void)
 	return program_forbid(__NR_io_uring_setup, -1, EPERM);
 }
 
+static int no_enter(void)
+{
+	return program_forbid(__NR_io_uring_enter, -1, EPERM);
+}
+
 TEST_F(bench, why_not)
 {
 	static const struct { const char *option, *arg; } usage[] = {
@@ -327,6 +332,9 @@ TEST_F(bench, why_not)
 
 	p->before = no_ring;
 	PROGRAM(p, "bench", "--span", "1m", "-s", "4k", self->f.dir[0]);
+	EXPECT_EQ(3, program_run(p)) SAID(p);
+	EXPECT_NE(NULL, strstr(p->out, "io_uring is forbidden")) SAID(p);
+	p->before = no_enter;
 	EXPECT_EQ(3, program_run(p)) SAID(p);
 	EXPECT_NE(NULL, strstr(p->out, "io_uring is forbidden")) SAID(p);
 	p->before = no_registration;

@@ -498,6 +498,12 @@ static int no_setup(void)
 	return program_forbid(__NR_io_uring_setup, -1, ENOSYS);
 }
 
+/* A profile that was made when io_uring was two calls */
+static int no_enter(void)
+{
+	return program_forbid(__NR_io_uring_enter, -1, EPERM);
+}
+
 /* What a kernel says that does not know the call */
 static int old_kernel(void)
 {
@@ -514,6 +520,8 @@ TEST_F(check, process_and_kernel)
 	p->before = no_register;
 	EXPECT_REASON(p, 3, "seccomp", "profile");
 	p->before = no_setup;
+	EXPECT_REASON(p, 3, "seccomp", "profile");
+	p->before = no_enter;
 	EXPECT_REASON(p, 3, "seccomp", "profile");
 	p->before = old_kernel;
 	EXPECT_REASON(p, 3, "no-kernel-support", "make deb");

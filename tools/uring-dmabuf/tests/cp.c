@@ -463,6 +463,32 @@ TEST_F(cp, kernel_without_it)
 	EXPECT_EQ(0, is(self->f.b, ODD, SEED));
 }
 
+static int no_enter(void)
+{
+	return program_forbid(__NR_io_uring_enter, -1, EPERM);
+}
+
+/* From the first request on, where that is one alone */
+static int takes_nothing(void)
+{
+	return program_forbid(__NR_io_uring_enter, 1, EPERM);
+}
+
+/* Of memory that is registered, and of memory that bounces */
+TEST_F(cp, ring_that_takes_nothing)
+{
+	struct program *p = &self->p;
+
+	ASSERT_EQ(0, make(self->f.a, 5000, SEED));
+	for (int i = 0; i < 4; i++) {
+		p->before = i & 1 ? takes_nothing : no_enter;
+		PROGRAM(p, "cp", "--json", i & 2 ? "--bounce" : "--quiet", self->f.a, self->f.b);
+		EXPECT_EQ(3, program_run(p)) SAID(p);
+		EXPECT_NE(NULL, strstr(p->err, "io_uring is forbidden")) SAID(p);
+		EXPECT_EQ(0, empty(self->f.dir[1]));
+	}
+}
+
 /* A byte is changed after it has arrived */
 TEST_F(cp, verify_sees_it)
 {

@@ -10,8 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <linux/dma-buf.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -316,6 +321,46 @@ TEST(wrong_handles)
 	dmabuf_io_close(NULL);
 	ASSERT_EQ(0, dmabuf_io_open(&io, NULL));
 	dmabuf_io_close(io);
+}
+
+/* What opening gives where a system call gives @err; positive: a handle */
+static int opened_without(int nr, unsigned int err)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | err),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog prog = { .len = ARRAY_SIZE(code), .filter = code };
+	struct dmabuf_io *io;
+	int status;
+	pid_t pid = fork();
+
+	if (!pid) {
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+		    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog))
+			_exit(255);
+		status = dmabuf_io_open(&io, NULL);
+		_exit(!io == !status ? 254 : -status);
+	}
+	if (waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
+		return -ECHILD;
+	return WEXITSTATUS(status) ? -WEXITSTATUS(status) : 1;
+}
+
+/* Any of its calls: a handle that nothing can be asked of would be waited for without an end */
+TEST(forbidden)
+{
+	static const int calls[] = {
+		__NR_io_uring_setup, __NR_io_uring_enter, __NR_io_uring_register,
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
+		EXPECT_EQ(-EPERM, opened_without(calls[i], EPERM));
+		EXPECT_EQ(-ENOSYS, opened_without(calls[i], ENOSYS));
+	}
+	EXPECT_EQ(1, opened_without(__NR_uname, EPERM));
 }
 
 /* ---- sends, and what does not end by itself ---- */
