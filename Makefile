@@ -102,9 +102,10 @@ bench:
 
 test:
 	@$(LAB)/deps build run test
-	@$(LAB)/kernel $(or $(KERNEL),plain debug)
+	@$(LAB)/kernel $(or $(KERNEL),plain)
 	@$(MAKE) tests
-	@KERNEL="$(KERNEL)" IOMMU="$(IOMMU)" TOPO="$(TOPO)" TESTS="$(value TESTS)" $(LAB)/run-tests
+	@LAB_BUILD_DEBUG=$(if $(KERNEL),,1) KERNEL="$(KERNEL)" IOMMU="$(IOMMU)" TOPO="$(TOPO)" \
+		TESTS="$(value TESTS)" $(LAB)/run-tests
 
 soak:
 	@$(LAB)/deps build run test

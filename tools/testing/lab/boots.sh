@@ -7,6 +7,7 @@
 #   groups[GROUP]            its tests, lines `name|seconds|allow|command` (run-tests)
 #   keys                     the groups in the order of their boots
 #   prefix logs shared       name of logs; directories: kernel logs, what is of this run only
+#   builder                  empty
 #   turns                    how much longer a guest takes that has to share processors
 #   SOAK SEED                of the environment, for the guest
 # Sets, in a boot's process, what tap.sh takes and vm_pid, the guest that runs; all but that
@@ -192,14 +193,68 @@ boot() {
 	echo "$passed $failed $skipped" >"$work/counts"
 }
 
+# ---- the debug kernel, which is built meanwhile --------------------------------------
+# Guests wait for their clocks and disks now and then; a build with the least priority
+# has the processors just then. And what is wrong on the plain kernel is known earlier.
+start_builder() {
+	local group
+
+	for group in "${keys[@]}"; do
+		[[ $group == debug\ * ]] || continue
+		# a process group of its own, for cleanup()
+		# shellcheck disable=SC2016  # its own
+		setsid nice -n 19 bash -c '"$0" debug && : >"$1"' "$LAB/kernel" \
+			"$shared/debug-kernel" >"$logs/kernel-debug.out" 2>&1 &
+		builder=$!
+		return
+	done
+}
+
+# Waits for it; without it there are no boots of it, and that is a failure.
+need_builder() {
+	local started=$SECONDS last=$SECONDS
+
+	[ -n "$builder" ] || return 0
+	while kill -0 "$builder" 2>/dev/null; do
+		if [ $((SECONDS - last)) -ge 20 ]; then
+			last=$SECONDS
+			say "# waiting for the debug kernel: $(tail -n 1 "$logs/kernel-debug.out")"
+		fi
+		sleep 0.5
+	done
+	builder=
+	if [ ! -e "$shared/debug-kernel" ]; then
+		comment <"$logs/kernel-debug.out"
+		failed=$((failed + 1))
+		failures+=("the debug kernel was not built, and nothing was tested on it")
+		return 1
+	fi
+	say "# the debug kernel is built; waited for it for $((SECONDS - started)) s"
+}
+
+# How many boots run now: in REPLY.
+running() {
+	local pid
+
+	REPLY=0
+	for pid in $(jobs -rp); do
+		[ "$pid" = "$builder" ] || REPLY=$((REPLY + 1))
+	done
+}
+
 # run_boots AT_ONCE: all of them, that many at the same time.
 run_boots() {
-	local n running
+	local n
 
 	for n in "${!keys[@]}"; do
-		while mapfile -t running < <(jobs -rp) && [ ${#running[@]} -ge "$1" ]; do
+		while running && [ "$REPLY" -ge "$1" ]; do
 			wait -n || :
 		done
+		if [[ ${keys[n]} == debug\ * ]] && ! need_builder; then
+			# the debug kernel's are the last ones
+			keys=("${keys[@]:0:n}")
+			break
+		fi
 		boot $((n + 1)) "${keys[n]}" &
 	done
 	wait
