@@ -84,7 +84,9 @@ static inline void send_ordinary(struct __test_metadata *_metadata, struct unrea
 
 static inline void check_probe(struct __test_metadata *_metadata, const struct probe *p)
 {
-	EXPECT_GT(p->ordinary, 0);
+	EXPECT_GT(p->ordinary, 0) {
+		TH_LOG("probe of kind %u, %u packets", p->kind, p->nr_unreadable);
+	}
 	EXPECT_EQ(0, p->leaked) {
 		TH_LOG("probe of kind %u, %u packets", p->kind, p->nr_unreadable);
 	}

@@ -14,8 +14,14 @@
 
 #include "probe.h"
 
-#define RING_BLOCK	(256 * KiB)
-#define RING_BLOCKS	4
+/*
+ * A block of TPACKET_V3 is closed RING_CLOSE_MS after its first packet, and the ring drops
+ * packets once all are closed. Nobody reads them before everything has arrived, which
+ * takes a slow machine seconds.
+ */
+#define RING_BLOCK	(128 * KiB)
+#define RING_BLOCKS	32
+#define RING_CLOSE_MS	200
 #define RING_FRAME	2048
 
 /* The end of @data, which is at least that long, is somewhere in @where */
@@ -152,7 +158,7 @@ static int probe_ring(struct probe *p)
 		.tp_block_nr = RING_BLOCKS,
 		.tp_frame_size = RING_FRAME,
 		.tp_frame_nr = RING_BLOCKS * RING_BLOCK / RING_FRAME,
-		.tp_retire_blk_tov = 50,
+		.tp_retire_blk_tov = RING_CLOSE_MS,
 	};
 	bool v3 = p->kind == PROBE_RING3;
 	int ret;
