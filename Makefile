@@ -17,7 +17,7 @@ SELFTESTS := tools/testing/selftests/io_uring_dmabuf tools/testing/selftests/net
 # Given on the command line; the tools read them from the environment.
 JOBS ?= $(shell nproc)
 V ?= 0
-export JOBS V KERNEL_SRC CPUS SEED
+export JOBS V KERNEL_SRC CPUS SEED KERNEL_GIT
 
 # Programs of ours are small: their compiler output shows only what is wrong.
 submake = $(MAKE) -s -j$(JOBS)
@@ -42,10 +42,11 @@ help:
 #- make bench     instructions per I/O, our kernel against stock
 #- make check     shellcheck, checkpatch, sparse, W=1; patches apply with no fuzz
 #- make series    mailable patches in build/series
+#-                  KERNEL_GIT=DIR  a clone of the kernel's git: with Fixes: lines
 #- make bisect    every patch builds at its place, in five configurations (hours)
 #- make deb       Debian packages of the kernel for a real machine: REAL-HARDWARE.md
-#- make deb-tools Debian packages of the library, the programs and the Python module
 #-                  LOCALMOD=yes|file|lab  CONFIG=file
+#- make deb-tools Debian packages of the library, the programs and the Python module
 #- make deps      install the Debian packages (tools/testing/lab/packages.txt)
 #- make kernel    build a kernel (KERNEL=plain|debug|stock)
 #- make clean     remove what was built, keep the download; make distclean: all of build/

@@ -28,7 +28,7 @@ use_ccache() {
 	! command -v ccache >/dev/null || cc='ccache gcc'
 }
 
-# table LIST: the lines of cards.list or drives.list, for IFS='| ' read.
+# table LIST: the lines of a list, as cards.list, for IFS='| ' read.
 table() { sed '/^#/d; /^[[:space:]]*$/d' "$LAB/$1"; }
 
 cards() { table cards.list | sed 's/[[:space:]]*|.*//'; }
