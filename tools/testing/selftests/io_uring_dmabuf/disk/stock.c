@@ -5,6 +5,8 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -442,6 +444,90 @@ TEST_F(cut, while_it_grows)
 	}
 	TH_LOG("the write was first %u times, and on its way %u times", cut,
 	       under_way);
+}
+
+/* --- requests on a drive with metadata that become one command --- */
+
+#define TOGETHER	(256 * KiB)
+
+FIXTURE(merged) {
+	struct uring ring;
+	int disk;
+	char *data;
+};
+
+FIXTURE_VARIANT(merged) {
+	const char *env;
+};
+
+FIXTURE_VARIANT_ADD(merged, metadata) { "LAB_NVME_META" };
+FIXTURE_VARIANT_ADD(merged, protection) { "LAB_NVME_PI" };
+
+FIXTURE_SETUP(merged)
+{
+	struct iovec iov = { .iov_len = TOGETHER };
+
+	self->disk = NEED_DISK(variant->env);
+	self->data = aligned_alloc(4096, TOGETHER);
+	ASSERT_NE(NULL, self->data);
+	iov.iov_base = self->data;
+	ASSERT_EQ(0, uring_init(&self->ring, 16, 0));
+	ASSERT_EQ(0, reg_sparse(&self->ring, 1));
+	ASSERT_EQ(1, reg_plain(&self->ring, 0, &iov, NULL, 1));
+}
+
+FIXTURE_TEARDOWN(merged)
+{
+	uring_exit(&self->ring);
+	close(self->disk);
+	free(self->data);
+}
+
+/*
+ * Each brings metadata of its own length, somewhere in a page. Whether they become one
+ * command is up to the drive: its metadata has to be allowed in pieces (QEMU 10).
+ */
+static int neighbours(struct uring *r, int disk, __u8 op, char *data)
+{
+	static const unsigned int blocks[] = { 8, 128, 1, 32, 8, 64, 2, 16 };
+	unsigned int pos = 0;
+	struct uring_res res;
+	int ret;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(blocks); i++) {
+		uring_prep_rw(r, op, disk, pos, (uintptr_t)data + pos, blocks[i] * 512, 0)
+			->user_data = i;
+		pos += blocks[i] * 512;
+	}
+	/* in one go, so that they meet before they are issued */
+	ret = uring_submit(r, ARRAY_SIZE(blocks));
+	if (ret < 0)
+		return ret;
+	for (unsigned int i = 0; i < ARRAY_SIZE(blocks); i++) {
+		ret = uring_wait(r, &res, 60000);
+		if (ret)
+			return ret;
+		if (res.res != (int)blocks[res.user_data] * 512)
+			return res.res < 0 ? res.res : -EIO;
+	}
+	return pos;
+}
+
+TEST_F(merged, neighbours)
+{
+	unsigned int len;
+
+	ASSERT_EQ(0, disk_fill(self->disk, 0, TOGETHER, 11));
+	memset(self->data, POISON, TOGETHER);
+	len = neighbours(&self->ring, self->disk, IORING_OP_READ_FIXED, self->data);
+	ASSERT_LT(0, (int)len);
+	EXPECT_EQ(NO_MISMATCH, pattern_check(self->data, 0, len, 11));
+	EXPECT_EQ(NO_MISMATCH, poison_check(self->data + len, TOGETHER - len, POISON));
+
+	pattern_fill(self->data, 0, TOGETHER, 12);
+	ASSERT_EQ(len, neighbours(&self->ring, self->disk, IORING_OP_WRITE_FIXED, self->data));
+	EXPECT_EQ(NO_MISMATCH, disk_check(self->disk, 0, 0, len, 12));
+	EXPECT_EQ(NO_MISMATCH, disk_check(self->disk, len, len, TOGETHER - len, 11));
 }
 
 TEST_HARNESS_MAIN
