@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Guest instructions per I/O, by class or by function.
 #
-#   awk -v mode=sum|functions -f json.awk -f insns.awk path.list RUN.json fninsn.out
+#   awk -v mode=sum|functions|windows -f json.awk -f insns.awk path.list RUN.json fninsn.out
 #
 # path.list says what is the path; RUN.json is what regbuf-bench printed and
 # says which windows belong to which case; fninsn.out is the plugin's table.
@@ -10,6 +10,9 @@
 #   instructions per I/O, "path" and each other class, and the lowest and
 #   highest window of "path".
 # mode=functions: "CASE CLASS FUNCTION INSNS CALLS" per line, medians per I/O.
+# mode=windows: "CASE IOMMU INTERRUPTS SLEEPS PATH" per window: how many interrupts of
+#   devices were taken in it, how often its CPU came back from idle, instructions of "path"
+#   per I/O.
 
 function plain_name(name)
 {
@@ -76,6 +79,13 @@ file == 2 && /"what":"insns"/ {
 
 file == 3 && $1 == "W" { total[$2] = $3; seen = $2 }
 
+file == 3 && $1 == "F" && ($2 in case_of) && mode == "windows" {
+	if ($3 == "__common_interrupt")
+		interrupts[$2] += $5
+	else if ($3 == "schedule_idle")
+		sleeps[$2] += $5
+}
+
 file == 3 && $1 == "F" && ($2 in case_of) {
 	c = class_of($3)
 	sum[$2, c] += $4
@@ -118,6 +128,13 @@ function print_functions(i,	k, part, w, v, u)
 	}
 }
 
+function print_windows(i,	w)
+{
+	for (w = first[i]; w < first[i] + windows[i]; w++)
+		printf "%s %s %d %d %.2f\n", name[i], text(head[i], "iommu"), \
+			interrupts[w], sleeps[w], sum[w, "path"] / count[i]
+}
+
 END {
 	if (failed)
 		exit 1
@@ -129,6 +146,8 @@ END {
 	for (i = 1; i <= cases; i++) {
 		if (mode == "functions")
 			print_functions(i)
+		else if (mode == "windows")
+			print_windows(i)
 		else
 			print_sum(i)
 	}

@@ -101,6 +101,13 @@ all_functions() {
 		"$out/$1.list" "$out/$1.json" "$out/$1.insns"
 }
 
+# all_windows NAME: every window of every case of that measurement, lines
+# `case IOMMU interrupts sleeps instructions`.
+all_windows() {
+	awk -v mode=windows -f "$here/json.awk" -f "$here/insns.awk" \
+		"$out/$1.list" "$out/$1.json" "$out/$1.insns"
+}
+
 # top N NAME: the N most expensive functions of every case of that measurement.
 top_functions() {
 	all_functions "$2" |
