@@ -15,6 +15,7 @@
 
 #include "io_uring.h"
 #include "rsrc.h"
+#include "query.h"
 #include "regbuf.h"
 #include "regbuf_dmabuf.h"
 
@@ -234,6 +235,7 @@ static void io_query_regbuf(struct io_uring_query_regbuf *q)
 		.max_size	= IO_REGBUF_MAX_SIZE,
 		.desc_size	= sizeof(struct io_uring_regbuf_desc),
 		.version	= IO_REGBUF_VERSION,
+		.features	= IO_REGBUF_FEATURES,
 	};
 	if (IS_ENABLED(CONFIG_DMA_SHARED_BUFFER)) {
 		q->type_mask |= 1ULL << IO_REGBUF_TYPE_DMABUF;

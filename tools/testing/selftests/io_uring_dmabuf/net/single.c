@@ -1,0 +1,564 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * One completion for a zerocopy send (IORING_SEND_ZC_SINGLE_CQE): when the memory may be
+ * used again, and what became of the data.
+ */
+#include <sys/mman.h>
+#include <linux/tcp.h>
+
+#include "common.h"
+#include "netio.h"
+
+#define SIZE		(1 * MiB)
+#define SEED		NET_SEED
+#define WINDOW		(64 * KiB)	/* of a receiver that does not read; less than SIZE */
+#define QUIET_MS	300		/* nothing comes for so long */
+
+FIXTURE(single) {
+	struct netrig net;
+	struct net_pair tcp;
+	char *user;			/* ordinary memory, else NULL */
+	__u64 base;			/* where address 0 of the slot is */
+	unsigned int sqe_flags;
+	bool copies;
+};
+
+FIXTURE_VARIANT(single) {
+	const char *card;		/* NULL: loopback */
+	bool user;			/* ordinary memory, else a dma-buf */
+	int family;
+	unsigned int ring;
+	unsigned int sqe_flags;
+};
+
+#define DEFER (IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN)
+
+FIXTURE_VARIANT_ADD(single, lo) { .user = true };
+FIXTURE_VARIANT_ADD(single, lo_defer) { .user = true, .ring = DEFER };
+FIXTURE_VARIANT_ADD(single, lo_sqpoll) { .user = true, .ring = IORING_SETUP_SQPOLL };
+FIXTURE_VARIANT_ADD(single, lo_async) { .user = true, .sqe_flags = IOSQE_ASYNC };
+FIXTURE_VARIANT_ADD(single, lo_defer_async) {
+	.user = true, .ring = DEFER, .sqe_flags = IOSQE_ASYNC
+};
+/* from a copy, by a worker */
+FIXTURE_VARIANT_ADD(single, lo_copied) { .ring = DEFER };
+FIXTURE_VARIANT_ADD(single, e1000e) { .card = "e1000e" };
+FIXTURE_VARIANT_ADD(single, e1000e_user_async) {
+	.card = "e1000e", .user = true, .sqe_flags = IOSQE_ASYNC
+};
+FIXTURE_VARIANT_ADD(single, vmxnet3_tcp6_defer) {
+	.card = "vmxnet3", .family = AF_INET6, .ring = DEFER
+};
+FIXTURE_VARIANT_ADD(single, igb_sqpoll) { .card = "igb", .ring = IORING_SETUP_SQPOLL };
+FIXTURE_VARIANT_ADD(single, igb_async) { .card = "igb", .sqe_flags = IOSQE_ASYNC };
+
+/* A ring of another kind in the place of the rig's; slot 0 is @d */
+static int other_ring(struct netrig *n, unsigned int flags,
+		      const struct io_uring_regbuf_desc *d)
+{
+	int ret;
+
+	uring_exit(&n->ring);
+	ret = uring_init(&n->ring, 64, flags);
+	if (!ret)
+		ret = reg_sparse(&n->ring, NETRIG_SLOTS);
+	return ret ?: reg_one(&n->ring, 0, d);
+}
+
+FIXTURE_SETUP(single)
+{
+	const char *card = variant->card;
+	struct netrig *n = &self->net;
+	struct io_uring_regbuf_desc d;
+
+	self->tcp = NET_PAIR_NONE;
+	self->copies = !card && !variant->user;
+	self->sqe_flags = variant->sqe_flags;
+	NETRIG_UP(n, card, MEM_UDMABUF, SIZE);
+	if (card)
+		ASSERT_EQ(0, net_tcp(n, variant->family ?: AF_INET, &self->tcp));
+	else
+		ASSERT_EQ(0, net_local("127.0.0.1", &self->tcp));
+	d = desc_dmabuf(n->mem.fd, self->tcp.tx);
+	if (self->copies)
+		d.flags = IO_REGBUF_DMABUF_COPY_OK;
+	if (variant->user) {
+		self->user = mmap(NULL, SIZE, PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		ASSERT_NE(MAP_FAILED, self->user);
+		pattern_fill(self->user, 0, SIZE, SEED);
+		self->base = (uintptr_t)self->user;
+		d = desc_uaddr(self->user, SIZE);
+	} else {
+		ASSERT_EQ(0, mem_fill(&n->mem, 0, 0, SIZE, SEED));
+	}
+	ASSERT_EQ(0, other_ring(n, variant->ring, &d));
+}
+
+FIXTURE_TEARDOWN(single)
+{
+	struct netrig *n = &self->net;
+
+	net_close(&self->tcp);
+	uring_exit(&n->ring);
+	/* nothing is left behind */
+	if (n->mem.fd >= 0)
+		EXPECT_TRUE(bufinfo_wait(n->mem.fd, 0, net_patience()));
+	if (self->user)
+		munmap(self->user, SIZE);
+	netrig_down(n);
+}
+
+/* A send that completes once */
+static struct io_uring_sqe *prep(struct netrig *n, const struct net_pair *tcp,
+				 __u64 base, __u64 off, __u32 len, unsigned int sqe_flags)
+{
+	struct io_uring_sqe *sqe = net_prep(n, tcp->tx, 0, base + off, len,
+					    MSG_WAITALL);
+
+	sqe->ioprio |= IORING_SEND_ZC_SINGLE_CQE;
+	sqe->flags |= sqe_flags;
+	return sqe;
+}
+
+/* So that a part of SIZE fits into the sender, and not into the receiver */
+static void narrow(const struct net_pair *tcp)
+{
+	net_set(tcp->tx, SOL_SOCKET, SO_SNDBUFFORCE, 4 * MiB);
+	net_set(tcp->rx, SOL_SOCKET, SO_RCVBUF, WINDOW);
+}
+
+static bool nothing_comes(struct netrig *n, int ms)
+{
+	struct uring_res res;
+
+	return uring_wait(&n->ring, &res, ms) == -ETIME;
+}
+
+/* Its memory may be used again at once, and nobody waits for the receiver */
+#define NOT_OF_COPIES(self) do {					\
+	if ((self)->copies)						\
+		SKIP(return, "what is copied does not wait");		\
+} while (0)
+
+/* The next CQE is the only one of its request */
+#define ONE_CQE(n, data, result, with) do {				\
+	struct uring_res res_;						\
+									\
+	ASSERT_EQ(0, uring_wait(&(n)->ring, &res_, net_patience()));	\
+	EXPECT_EQ(data, res_.user_data);				\
+	EXPECT_EQ(result, res_.res);					\
+	EXPECT_EQ(with, res_.flags);					\
+} while (0)
+
+/* Of all that loopback delivers its receiver has a copy */
+static __u32 usage(const struct netrig *n, bool copies)
+{
+	return copies || n->home < 0 ? IORING_CQE_F_ZC_COPIED : 0;
+}
+
+TEST_F(single, comes_when_all_is_acknowledged)
+{
+	const struct piece all = { SEED, 0, SIZE };
+	struct netrig *n = &self->net;
+
+	NOT_OF_COPIES(self);
+	narrow(&self->tcp);
+	prep(n, &self->tcp, self->base, 0, SIZE, self->sqe_flags)->user_data = 4711;
+	ASSERT_EQ(1, uring_submit(&n->ring, 0));
+	EXPECT_TRUE(nothing_comes(n, QUIET_MS));
+	ASSERT_EQ(0, net_recv(self->tcp.rx, &all, 1));
+	ONE_CQE(n, 4711, SIZE, usage(n, self->copies));
+	EXPECT_EQ(0, net_unsent(self->tcp.tx));
+	EXPECT_TRUE(nothing_comes(n, QUIET_MS));
+}
+
+/* What was not asked for is not said */
+TEST_F(single, usage_is_said_when_asked)
+{
+	const struct piece part = { SEED, 0, 100 };
+	struct netrig *n = &self->net;
+
+	for (int i = 0; i < 2; i++) {
+		struct io_uring_sqe *sqe = prep(n, &self->tcp, self->base, 0, 100,
+						self->sqe_flags);
+
+		sqe->user_data = i;
+		if (!i)
+			sqe->ioprio &= ~IORING_SEND_ZC_REPORT_USAGE;
+		ASSERT_EQ(1, uring_submit(&n->ring, 0));
+		ASSERT_EQ(0, net_recv(self->tcp.rx, &part, 1));
+		ONE_CQE(n, i, 100, i ? usage(n, self->copies) : 0);
+	}
+}
+
+/* Small sends share skbs, and each has its own completion, in any mix with others */
+TEST_F(single, many_in_an_skb)
+{
+	struct netrig *n = &self->net;
+	unsigned int seen[40] = { 0 };
+	const struct piece all = { SEED, 0, 40 * 500 };
+	struct uring_res res;
+
+	NOT_OF_COPIES(self);
+	for (int round = 0; round < 5; round++) {
+		unsigned int want = 0;
+
+		memset(seen, 0, sizeof(seen));
+		for (unsigned int i = 0; i < 40; i++) {
+			struct io_uring_sqe *sqe = prep(n, &self->tcp, self->base,
+							i * 500, 500, 0);
+
+			/* the order is that of submission, without workers */
+			sqe->user_data = i;
+			if (i % 3 == 2)
+				sqe->ioprio &= ~IORING_SEND_ZC_SINGLE_CQE;
+			want += i % 3 == 2 ? 2 : 1;
+		}
+		ASSERT_EQ(40, uring_submit(&n->ring, 0));
+		ASSERT_EQ(0, net_recv(self->tcp.rx, &all, 1));
+		while (want--) {
+			ASSERT_EQ(0, uring_wait(&n->ring, &res, net_patience()));
+			ASSERT_GT(40, res.user_data);
+			seen[res.user_data]++;
+			if (res.user_data % 3 != 2) {
+				EXPECT_EQ(500, res.res);
+				EXPECT_EQ(usage(n, self->copies), res.flags);
+			}
+		}
+		for (unsigned int i = 0; i < 40; i++)
+			EXPECT_EQ(i % 3 == 2 ? 2 : 1, seen[i]);
+		EXPECT_TRUE(nothing_comes(n, 20));
+	}
+}
+
+/* A copy is as good as gone: the receiver need not read */
+TEST_F(single, copies_do_not_wait)
+{
+	const struct piece all = { SEED, 0, SIZE };
+	struct netrig *n = &self->net;
+
+	if (!self->copies)
+		SKIP(return, "nothing is copied");
+	narrow(&self->tcp);
+	prep(n, &self->tcp, self->base, 0, SIZE, self->sqe_flags)->user_data = 1;
+	ASSERT_EQ(1, uring_submit(&n->ring, 0));
+	ONE_CQE(n, 1, SIZE, IORING_CQE_F_ZC_COPIED);
+	EXPECT_LT(0, net_unsent(self->tcp.tx));
+	ASSERT_EQ(0, net_recv(self->tcp.rx, &all, 1));
+	EXPECT_TRUE(nothing_comes(n, 20));
+}
+
+/* A link waits, and goes on */
+TEST_F(single, links_wait)
+{
+	const struct piece all = { SEED, 0, SIZE };
+	struct netrig *n = &self->net;
+	struct io_uring_sqe *sqe;
+
+	NOT_OF_COPIES(self);
+	narrow(&self->tcp);
+	sqe = prep(n, &self->tcp, self->base, 0, SIZE, self->sqe_flags | IOSQE_IO_LINK);
+	sqe->user_data = 1;
+	sqe = uring_sqe(&n->ring);
+	sqe->opcode = IORING_OP_NOP;
+	sqe->user_data = 2;
+	ASSERT_EQ(2, uring_submit(&n->ring, 0));
+	EXPECT_TRUE(nothing_comes(n, QUIET_MS));
+	ASSERT_EQ(0, net_recv(self->tcp.rx, &all, 1));
+	ONE_CQE(n, 1, SIZE, usage(n, self->copies));
+	ONE_CQE(n, 2, 0, 0);
+}
+
+/* So does a drain */
+TEST_F(single, drains_wait)
+{
+	const struct piece all = { SEED, 0, SIZE };
+	struct netrig *n = &self->net;
+	struct io_uring_sqe *sqe;
+
+	NOT_OF_COPIES(self);
+	narrow(&self->tcp);
+	prep(n, &self->tcp, self->base, 0, SIZE, self->sqe_flags)->user_data = 1;
+	sqe = uring_sqe(&n->ring);
+	sqe->opcode = IORING_OP_NOP;
+	sqe->flags = IOSQE_IO_DRAIN;
+	sqe->user_data = 2;
+	ASSERT_EQ(2, uring_submit(&n->ring, 0));
+	EXPECT_TRUE(nothing_comes(n, QUIET_MS));
+	ASSERT_EQ(0, net_recv(self->tcp.rx, &all, 1));
+	ONE_CQE(n, 1, SIZE, usage(n, self->copies));
+	ONE_CQE(n, 2, 0, 0);
+}
+
+/* Only its failure, if that is asked for */
+TEST_F(single, success_is_skipped)
+{
+	const struct piece part = { SEED, 0, 5000 };
+	struct netrig *n = &self->net;
+
+	prep(n, &self->tcp, self->base, 0, 5000, self->sqe_flags | IOSQE_CQE_SKIP_SUCCESS);
+	ASSERT_EQ(1, uring_submit(&n->ring, 0));
+	ASSERT_EQ(0, net_recv(self->tcp.rx, &part, 1));
+	ASSERT_EQ(0, net_wait_acked(self->tcp.tx));
+	EXPECT_TRUE(nothing_comes(n, QUIET_MS));
+	prep(n, &self->tcp, self->base, SIZE, 5000,
+	     self->sqe_flags | IOSQE_CQE_SKIP_SUCCESS)->user_data = 3;
+	ASSERT_EQ(1, uring_submit(&n->ring, 0));
+	ONE_CQE(n, 3, -EFAULT, 0);
+	EXPECT_TRUE(nothing_comes(n, 20));
+}
+
+/* All is queued, a part is with the peer, and the rest waits */
+static void queue_all(struct __test_metadata *_metadata, struct netrig *n,
+		      struct net_pair *tcp, __u64 base, unsigned int sqe_flags)
+{
+	struct io_uring_sqe *sqe;
+
+	narrow(tcp);
+	sqe = prep(n, tcp, base, 0, SIZE, sqe_flags | IOSQE_IO_LINK);
+	sqe->user_data = 1;
+	sqe = uring_sqe(&n->ring);
+	sqe->opcode = IORING_OP_NOP;
+	sqe->user_data = 2;
+	ASSERT_EQ(2, uring_submit(&n->ring, 0));
+	EXPECT_TRUE(nothing_comes(n, QUIET_MS));
+	EXPECT_LT(0, net_unsent(tcp->tx));
+}
+
+/* One from here on, which says why, and its link is cancelled */
+#define DIED(n, err) do {						\
+	ONE_CQE(n, 1, err, 0);						\
+	ONE_CQE(n, 2, -ECANCELED, 0);					\
+	EXPECT_TRUE(nothing_comes(n, 20));				\
+} while (0)
+
+static void reset(int fd)
+{
+	struct linger now = { .l_onoff = 1 };
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	close(fd);
+}
+
+TEST_F(single, peer_resets)
+{
+	struct netrig *n = &self->net;
+
+	NOT_OF_COPIES(self);
+	queue_all(_metadata, n, &self->tcp, self->base, self->sqe_flags);
+	reset(self->tcp.rx);
+	self->tcp.rx = -1;
+	DIED(n, -ECONNRESET);
+}
+
+/* The application's own end: what waits does not hold the socket */
+TEST_F(single, socket_is_reset)
+{
+	struct netrig *n = &self->net;
+
+	NOT_OF_COPIES(self);
+	queue_all(_metadata, n, &self->tcp, self->base, self->sqe_flags);
+	reset(self->tcp.tx);
+	self->tcp.tx = -1;
+	DIED(n, -ECONNRESET);
+}
+
+/* The same with a registered file, once its slot is empty */
+TEST_F(single, registered_socket_is_reset)
+{
+	struct netrig *n = &self->net;
+	struct io_uring_files_update up = { .fds = (uintptr_t)(int []) { -1 } };
+	struct io_uring_sqe *sqe;
+
+	NOT_OF_COPIES(self);
+	ASSERT_EQ(0, uring_register(n->ring.fd, IORING_REGISTER_FILES, &self->tcp.tx, 1));
+	narrow(&self->tcp);
+	sqe = prep(n, &self->tcp, self->base, 0, SIZE,
+		   self->sqe_flags | IOSQE_FIXED_FILE);
+	sqe->fd = 0;
+	sqe->user_data = 1;
+	ASSERT_EQ(1, uring_submit(&n->ring, 0));
+	EXPECT_TRUE(nothing_comes(n, QUIET_MS));
+	ASSERT_EQ(1, uring_register(n->ring.fd, IORING_REGISTER_FILES_UPDATE, &up, 1));
+	reset(self->tcp.tx);
+	self->tcp.tx = -1;
+	ONE_CQE(n, 1, -ECONNRESET, 0);
+	EXPECT_TRUE(nothing_comes(n, 20));
+}
+
+/* What was closed in good order is delivered first */
+TEST_F(single, socket_is_closed)
+{
+	const struct piece all = { SEED, 0, SIZE };
+	struct netrig *n = &self->net;
+
+	narrow(&self->tcp);
+	prep(n, &self->tcp, self->base, 0, SIZE, self->sqe_flags)->user_data = 1;
+	ASSERT_EQ(1, uring_submit(&n->ring, 0));
+	EXPECT_TRUE(nothing_comes(n, QUIET_MS));
+	close(self->tcp.tx);
+	self->tcp.tx = -1;
+	ASSERT_EQ(0, net_recv(self->tcp.rx, &all, 1));
+	ONE_CQE(n, 1, SIZE, usage(n, self->copies));
+}
+
+TEST_F(single, peer_is_silent)
+{
+	struct netrig *n = &self->net;
+
+	if (!variant->card)
+		SKIP(return, "its peer is this machine");
+	queue_all(_metadata, n, &self->tcp, self->base, self->sqe_flags);
+	ASSERT_EQ(0, net_set(self->tcp.tx, IPPROTO_TCP, TCP_USER_TIMEOUT, 500));
+	ASSERT_EQ(0, net_netem(n, NET_PEER, "loss 100%"));
+	DIED(n, -ETIMEDOUT);
+}
+
+/* A process that ends takes its ring along; the connection may take its time */
+TEST_F(single, ring_goes_first)
+{
+	struct netrig *n = &self->net;
+	const struct piece all = { SEED, 0, SIZE };
+
+	if (variant->ring & IORING_SETUP_SQPOLL)
+		SKIP(return, "its thread may not have sent all");
+	if (self->sqe_flags)
+		SKIP(return, "a worker may not have sent all");
+	NOT_OF_COPIES(self);
+	queue_all(_metadata, n, &self->tcp, self->base, self->sqe_flags);
+	uring_exit(&n->ring);
+	ASSERT_EQ(0, net_recv(self->tcp.rx, &all, 1));
+}
+
+/* Errors before anything is sent: one, too */
+TEST_F(single, errors)
+{
+	struct netrig *n = &self->net;
+	struct io_uring_sqe *sqe;
+	int i = 0;
+
+	/* a notification that there is not has no user_data */
+	sqe = prep(n, &self->tcp, self->base, 0, 100, self->sqe_flags);
+	sqe->addr3 = 5;
+	sqe->user_data = ++i;
+	ASSERT_EQ(1, uring_submit(&n->ring, 0));
+	ONE_CQE(n, i, -EINVAL, 0);
+	sqe = prep(n, &self->tcp, self->base, 0, 100, self->sqe_flags);
+	sqe->ioprio |= 1U << 7;
+	sqe->user_data = ++i;
+	ASSERT_EQ(1, uring_submit(&n->ring, 0));
+	ONE_CQE(n, i, -EINVAL, 0);
+	/* out of range, and no slot */
+	prep(n, &self->tcp, self->base, SIZE - 50, 100, self->sqe_flags)->user_data = ++i;
+	ASSERT_EQ(1, uring_submit(&n->ring, 0));
+	ONE_CQE(n, i, -EFAULT, 0);
+	sqe = prep(n, &self->tcp, self->base, 0, 100, self->sqe_flags);
+	sqe->buf_index = NETRIG_SLOTS;
+	sqe->user_data = ++i;
+	ASSERT_EQ(1, uring_submit(&n->ring, 0));
+	ONE_CQE(n, i, -EFAULT, 0);
+	/* no socket */
+	sqe = prep(n, &self->tcp, self->base, 0, 100, self->sqe_flags);
+	sqe->fd = n->ring.fd;
+	sqe->user_data = ++i;
+	ASSERT_EQ(1, uring_submit(&n->ring, 0));
+	ONE_CQE(n, i, -ENOTSOCK, 0);
+	/* after the end */
+	shutdown(self->tcp.tx, SHUT_WR);
+	prep(n, &self->tcp, self->base, 0, 100, self->sqe_flags)->user_data = ++i;
+	ASSERT_EQ(1, uring_submit(&n->ring, 0));
+	ONE_CQE(n, i, -EPIPE, 0);
+	EXPECT_TRUE(nothing_comes(n, 20));
+}
+
+/* A kernel that has it says so */
+TEST(is_said)
+{
+	struct io_uring_query_regbuf q;
+
+	if (!kernel_has_regbuf())
+		SKIP(return, "this kernel has no dma-buf buffers");
+	ASSERT_EQ(0, query_regbuf(&q));
+	EXPECT_TRUE(q.features & IO_REGBUF_FEATURE_SINGLE_CQE);
+}
+
+/* ---- reads into what was sent ---- */
+
+FIXTURE(chain) {
+	struct netrig net;
+	struct net_pair tcp;
+	int disk;
+};
+
+FIXTURE_VARIANT(chain) {
+	const char *card;
+	enum mem_kind kind;
+};
+
+FIXTURE_VARIANT_ADD(chain, e1000e) { .card = "e1000e", .kind = MEM_UDMABUF };
+FIXTURE_VARIANT_ADD(chain, vmxnet3_bar) { .card = "vmxnet3", .kind = MEM_BAR };
+
+FIXTURE_SETUP(chain)
+{
+	struct netrig *n = &self->net;
+	struct io_uring_regbuf_desc d;
+
+	self->tcp = NET_PAIR_NONE;
+	self->disk = NEED_DISK("LAB_NVME_MAIN");
+	NETRIG_UP(n, variant->card, variant->kind, SIZE);
+	ASSERT_EQ(0, net_tcp(n, AF_INET, &self->tcp));
+	ASSERT_EQ(0, reg_dmabuf(&n->ring, 0, n->mem.fd, self->disk));
+	d = desc_add(self->tcp.tx);
+	ASSERT_EQ(0, reg_one(&n->ring, 0, &d));
+}
+
+FIXTURE_TEARDOWN(chain)
+{
+	net_close(&self->tcp);
+	uring_exit(&self->net.ring);
+	if (self->net.mem.fd >= 0)
+		EXPECT_TRUE(bufinfo_wait(self->net.mem.fd, 0, net_patience()));
+	netrig_down(&self->net);
+	close(self->disk);
+}
+
+#define STEPS	12
+#define BLOCK	(256 * KiB)
+
+/*
+ * From the disk into the same place, and from there to a peer that is slow, without a look
+ * at the ring in between: one chain of links, submitted at once
+ */
+TEST_F(chain, into_the_same_place)
+{
+	const struct piece all = { SEED, 0, STEPS * BLOCK };
+	struct netrig *n = &self->net;
+	struct uring_res res;
+	struct receiver r;
+
+	ASSERT_EQ(0, disk_fill(self->disk, 0, STEPS * BLOCK, SEED));
+	narrow(&self->tcp);
+	for (unsigned int i = 0; i < STEPS; i++) {
+		struct io_uring_sqe *sqe;
+
+		sqe = uring_prep_rw(&n->ring, IORING_OP_READ_FIXED, self->disk, i * BLOCK,
+				    0, BLOCK, 0);
+		sqe->flags |= IOSQE_IO_LINK;
+		sqe->user_data = 2 * i;
+		sqe = prep(n, &self->tcp, 0, 0, BLOCK, IOSQE_IO_LINK);
+		sqe->user_data = 2 * i + 1;
+	}
+	ASSERT_EQ(2 * STEPS, uring_submit(&n->ring, 0));
+	lab_sleep_ms(QUIET_MS);
+	ASSERT_EQ(0, receiver_start(&r, self->tcp.rx, &all, 1));
+	for (unsigned int i = 0; i < 2 * STEPS; i++) {
+		ASSERT_EQ(0, uring_wait(&n->ring, &res, net_patience()));
+		EXPECT_EQ(i, res.user_data);
+		EXPECT_EQ(BLOCK, res.res);
+		EXPECT_EQ(0, res.flags);
+	}
+	EXPECT_EQ(0, receiver_join(&r));
+}
+
+TEST_HARNESS_MAIN
