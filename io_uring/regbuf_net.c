@@ -35,12 +35,22 @@ static struct io_regbuf *io_regbuf_of_notif(const struct io_kiocb *notif)
 	return notif->buf_node->buf->priv;
 }
 
+/* Is it a dma-buf that may be copied */
+bool io_regbuf_node_may_copy(const struct io_rsrc_node *node)
+{
+	const struct io_regbuf *reg = node->buf->priv;
+
+	return node->buf->flags & IO_REGBUF_F_DMABUF &&
+	       reg->flags & IO_REGBUF_DMABUF_COPY_OK;
+}
+
 /**
  * io_regbuf_may_copy - may a send to any kind of socket try
  * @req:	the request, to a socket that knows no zerocopy
  * @issue_flags: IO_URING_F_*
  *
- * Return: %true if its buffer is a dma-buf that may be copied.
+ * Return: %true if its buffer is a dma-buf that may be copied, or is taken of a
+ * ring, where io_regbuf_select() looks at it.
  */
 bool io_regbuf_may_copy(struct io_kiocb *req, unsigned int issue_flags)
 {
@@ -49,11 +59,11 @@ bool io_regbuf_may_copy(struct io_kiocb *req, unsigned int issue_flags)
 
 	if (!notif)
 		return false;
+	if (req->flags & REQ_F_BUFFER_SELECT)
+		return true;
 	notif->buf_index = req->buf_index;
 	node = io_find_buf_node(notif, issue_flags);
-	if (!node || !(node->buf->flags & IO_REGBUF_F_DMABUF))
-		return false;
-	return io_regbuf_of_notif(notif)->flags & IO_REGBUF_DMABUF_COPY_OK;
+	return node && io_regbuf_node_may_copy(node);
 }
 
 /*
