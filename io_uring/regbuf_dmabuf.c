@@ -88,25 +88,22 @@ static void io_regbuf_release(void *priv)
 /* what targets have to go with */
 struct io_regbuf_want {
 	bool			copy_ok;
+	bool			on_demand;
 	enum dma_data_direction	dir;
 };
 
-static int io_regbuf_resolve_fd(int fd, const struct io_regbuf_want *want,
-				struct dma_iobuf_set *set)
+static int io_regbuf_resolve_file(struct file *file,
+				  const struct io_regbuf_want *want,
+				  struct dma_iobuf_set *set)
 {
-	CLASS(fd, f)(fd);
-	umode_t mode;
+	umode_t mode = file_inode(file)->i_mode;
 	int ret;
 
-	if (fd_empty(f))
-		return -EBADF;
-	if (!fd_file(f)->f_op->dma_targets)
+	if (!file->f_op->dma_targets)
 		return -EOPNOTSUPP;
-	mode = file_inode(fd_file(f))->i_mode;
-	if ((S_ISBLK(mode) || S_ISREG(mode)) &&
-	    !(fd_file(f)->f_flags & O_DIRECT))
+	if ((S_ISBLK(mode) || S_ISREG(mode)) && !(file->f_flags & O_DIRECT))
 		return -EINVAL;
-	ret = dma_iobuf_set_of_file(fd_file(f), set);
+	ret = dma_iobuf_set_of_file(file, set);
 	/* a card that sends the memory reads it */
 	if (!ret && S_ISSOCK(mode) && want->dir == DMA_FROM_DEVICE)
 		ret = -EACCES;
@@ -115,6 +112,16 @@ static int io_regbuf_resolve_fd(int fd, const struct io_regbuf_want *want,
 	    (ret == -EOPNOTSUPP || ret == -ENOTCONN))
 		ret = 0;
 	return ret;
+}
+
+static int io_regbuf_resolve_fd(int fd, const struct io_regbuf_want *want,
+				struct dma_iobuf_set *set)
+{
+	CLASS(fd, f)(fd);
+
+	if (fd_empty(f))
+		return -EBADF;
+	return io_regbuf_resolve_file(fd_file(f), want, set);
 }
 
 static int io_regbuf_resolve(const struct io_uring_regbuf_desc *desc,
@@ -126,8 +133,8 @@ static int io_regbuf_resolve(const struct io_uring_regbuf_desc *desc,
 	unsigned int i, known;
 	int ret;
 
-	/* -1 is fine as long as there are others */
-	if (desc->target_fd == -1 && !desc->nr_targets)
+	/* -1 is fine as long as there are others, or will be */
+	if (desc->target_fd == -1 && !desc->nr_targets && !want->on_demand)
 		return io_regbuf_fail(why, IO_REGBUF_STAGE_TARGET, -EBADF,
 				      "There is no target: set target_fd, or targets and nr_targets.");
 	for (i = 0; i <= desc->nr_targets; i++) {
@@ -257,14 +264,16 @@ static int io_regbuf_make(struct io_regbuf *reg, struct dma_buf *dmabuf,
 			  enum dma_data_direction dir, unsigned int flags,
 			  struct io_regbuf_why *why)
 {
-	bool pin = flags & DMA_IOBUF_PIN || dma_iobuf_set_need_pin(set);
+	/* what no device has yet is pinned for none */
+	bool pin = set->nr && (flags & DMA_IOBUF_PIN ||
+			       dma_iobuf_set_need_pin(set));
 	struct dma_iobuf *buf;
 	int charged = 0, ret;
 
 	/* a mapping for the CPU pins, too; the first copy makes it */
 	if (pin || reg->flags & IO_REGBUF_DMABUF_COPY_OK)
 		charged = io_regbuf_charge_mem(reg, dmabuf, why);
-	if (charged && (charged != -ENOMEM || !pin || !set->nr))
+	if (charged && (charged != -ENOMEM || !pin))
 		return charged;
 	if (charged)
 		flags |= DMA_IOBUF_DEVICE_MEM;
@@ -297,6 +306,7 @@ static int io_regbuf_create(struct io_regbuf *reg, struct dma_buf *dmabuf,
 {
 	struct io_regbuf_want want = {
 		.copy_ok	= desc->flags & IO_REGBUF_DMABUF_COPY_OK,
+		.on_demand	= desc->flags & IO_REGBUF_DMABUF_ON_DEMAND,
 		.dir		= dir,
 	};
 	struct dma_iobuf_set set = { };
@@ -307,6 +317,8 @@ static int io_regbuf_create(struct io_regbuf *reg, struct dma_buf *dmabuf,
 		flags |= DMA_IOBUF_REQUIRE_P2P;
 	if (desc->flags & IO_REGBUF_DMABUF_PIN)
 		flags |= DMA_IOBUF_PIN;
+	if (desc->flags & IO_REGBUF_DMABUF_ON_DEMAND)
+		flags |= DMA_IOBUF_EVICT;
 
 	ret = io_regbuf_resolve(desc, &want, &set, why);
 	if (!ret)
@@ -589,16 +601,45 @@ int io_regbuf_add_targets(struct io_ring_ctx *ctx,
 	return ret;
 }
 
+/*
+ * The first I/O to a file: make its devices targets, as ADD_TARGETS would. 1: they are,
+ * or were made by somebody else meanwhile; 0: it has no device for now, as a disk whose
+ * paths are gone; or an error, whose reason ADD_TARGETS tells.
+ */
+int io_regbuf_demand(struct io_regbuf *reg, struct file *file)
+{
+	const struct io_regbuf_want want = { .dir = reg->buf->dir };
+	struct dma_iobuf_set set = { }, new = { };
+	struct io_regbuf_why why = { };
+	int ret;
+
+	ret = io_regbuf_resolve_file(file, &want, &set);
+	if (!ret) {
+		io_regbuf_new_targets(reg->buf, &set, &new, &why);
+		if (new.nr || new.nr_disks)
+			ret = io_regbuf_attach(reg, &new, &why);
+		ret = ret ?: 1;
+	}
+	dma_iobuf_set_put(&new);
+	dma_iobuf_set_put(&set);
+	return ret == -ENXIO ? 0 : ret;
+}
+
 /* ---- I/O ---- */
 
 /* the device was the wrong one */
 #define IO_REGBUF_RETARGET	(REQ_F_DMABUF_RETARGET | REQ_F_DMABUF_GONE)
 
-static struct dma_iobuf *io_req_dma_iobuf(struct io_kiocb *req)
+static int io_regbuf_prepare(struct io_kiocb *req)
 {
 	struct io_regbuf *reg = req->buf_node->buf->priv;
+	int ret;
 
-	return reg->buf;
+	ret = __dma_iobuf_prepare(reg->buf, req->file,
+				  req->flags & IO_REGBUF_RETARGET);
+	if (ret == -EBADF && reg->flags & IO_REGBUF_DMABUF_ON_DEMAND)
+		ret = io_regbuf_demand(reg, req->file);
+	return ret;
 }
 
 /*
@@ -615,8 +656,7 @@ static int io_regbuf_map(struct io_kiocb *req, bool nowait)
 		return -EAGAIN;
 	req->flags &= ~REQ_F_DMABUF_MAP;
 	do {
-		ret = __dma_iobuf_prepare(io_req_dma_iobuf(req), req->file,
-					  req->flags & IO_REGBUF_RETARGET);
+		ret = io_regbuf_prepare(req);
 	} while (ret == -EINTR && io_regbuf_task_work());
 	/* a device more: what is tried once can be tried again */
 	if (ret > 0) {

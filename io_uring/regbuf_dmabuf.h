@@ -83,6 +83,7 @@ int io_regbuf_add_targets(struct io_ring_ctx *ctx,
 			  const struct io_uring_regbuf_desc *desc,
 			  struct io_rsrc_node *old, u64 tag,
 			  struct io_regbuf_why *why);
+int io_regbuf_demand(struct io_regbuf *reg, struct file *file);
 int io_regbuf_query_map(struct io_mapped_ubuf *imu,
 			struct io_uring_query_regbuf_map *q);
 

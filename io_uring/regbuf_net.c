@@ -244,6 +244,41 @@ static int io_regbuf_send_iomem(struct io_kiocb *req, struct socket *sock,
 	return sent ?: ret;
 }
 
+/* The exporter may have to be waited for, which a worker may do */
+static bool io_regbuf_to_worker(struct io_kiocb *req, unsigned int issue_flags)
+{
+	if (!(issue_flags & IO_URING_F_NONBLOCK) ||
+	    issue_flags & IO_URING_F_IOWQ)
+		return false;
+	io_queue_iowq(req);
+	return true;
+}
+
+/* Is a device that is no target all that is wrong? That is mended once */
+static bool io_regbuf_send_demands(struct io_kiocb *req, int err)
+{
+	struct io_regbuf *reg = io_regbuf_of_notif(io_send_zc_notif(req));
+
+	return (err == -EBADF || err == -ENODEV) &&
+	       reg->flags & IO_REGBUF_DMABUF_ON_DEMAND &&
+	       !(req->flags & REQ_F_DMABUF_RETARGET);
+}
+
+/* The device that the socket sends by becomes a target, and the send is made */
+static int io_regbuf_send_demand(struct io_kiocb *req,
+				 struct io_async_msghdr *kmsg,
+				 unsigned int msg_flags, int err)
+{
+	struct io_regbuf *reg = io_regbuf_of_notif(io_send_zc_notif(req));
+	int ret;
+
+	req->flags |= REQ_F_DMABUF_RETARGET;
+	ret = io_regbuf_demand(reg, req->file);
+	if (ret <= 0)
+		return ret ?: err;
+	return io_send_zc_msg(req, sock_from_file(req->file), kmsg, msg_flags);
+}
+
 static int io_regbuf_send_copy(struct io_kiocb *req, struct socket *sock,
 			       struct io_async_msghdr *kmsg,
 			       unsigned int msg_flags, unsigned int issue_flags)
@@ -252,12 +287,8 @@ static int io_regbuf_send_copy(struct io_kiocb *req, struct socket *sock,
 	struct io_regbuf *reg = io_regbuf_of_notif(notif);
 	int ret;
 
-	/* the exporter may have to be waited for, which a worker may do */
-	if ((issue_flags & IO_URING_F_NONBLOCK) &&
-	    !(issue_flags & IO_URING_F_IOWQ)) {
-		io_queue_iowq(req);
+	if (io_regbuf_to_worker(req, issue_flags))
 		return IOU_ISSUE_SKIP_COMPLETE;
-	}
 	if (req->flags & REQ_F_NOWAIT)
 		msg_flags |= MSG_DONTWAIT;
 
@@ -333,6 +364,15 @@ int io_regbuf_send(struct io_kiocb *req, unsigned int msg_flags,
 
 		if (!corked && net_iobuf_sk_ok(sock->sk))
 			ret = io_send_zc_msg(req, sock, kmsg, msg_flags);
+		if (io_regbuf_send_demands(req, ret)) {
+			*iter = all;
+			kmsg->msg.msg_controllen = controllen;
+			if (io_regbuf_to_worker(req, issue_flags))
+				return IOU_ISSUE_SKIP_COMPLETE;
+			if (req->flags & REQ_F_NOWAIT)
+				msg_flags |= MSG_DONTWAIT;
+			ret = io_regbuf_send_demand(req, kmsg, msg_flags, ret);
+		}
 		if (!copy_ok || !io_regbuf_copy_helps(sock->sk, ret))
 			return ret;
 		/* a datagram may have taken some */

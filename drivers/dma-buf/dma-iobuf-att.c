@@ -559,11 +559,21 @@ int dma_iobuf_att_prepare(struct dma_iobuf_att *att,
 	return ret;
 }
 
+/* commands that used the mapping, whoever's they were */
+u64 dma_iobuf_att_hits(const struct dma_iobuf_att *att)
+{
+	u64 hits = 0;
+	int cpu;
+
+	for_each_possible_cpu(cpu)
+		hits += READ_ONCE(*per_cpu_ptr(att->hits, cpu));
+	return hits;
+}
+
 void dma_iobuf_att_info(struct dma_iobuf_att *att,
 			struct dma_iobuf_info *info)
 {
 	struct dma_iobuf_map *map;
-	int cpu;
 
 	memset(info, 0, sizeof(*info));
 	rcu_read_lock();
@@ -579,8 +589,7 @@ void dma_iobuf_att_info(struct dma_iobuf_att *att,
 	}
 	rcu_read_unlock();
 
-	for_each_possible_cpu(cpu)
-		info->hits += READ_ONCE(*per_cpu_ptr(att->hits, cpu));
+	info->hits = dma_iobuf_att_hits(att);
 	info->maps = READ_ONCE(att->nr_maps);
 	info->invals = READ_ONCE(att->nr_invals);
 	info->id = att->id;
@@ -592,7 +601,7 @@ void dma_iobuf_att_info(struct dma_iobuf_att *att,
 static unsigned int dma_iobuf_att_flags(const struct dma_iobuf_dev *idev,
 					const struct dma_iobuf *buf)
 {
-	return (buf->flags & ~DMA_IOBUF_DEVICE_MEM) |
+	return (buf->flags & ~DMA_IOBUF_BUF_FLAGS) |
 	       (idev->ops ? idev->ops->flags : 0);
 }
 

@@ -20,6 +20,7 @@ int dma_iobuf_att_ready(struct dma_iobuf_att *att, const struct dma_iobuf *buf,
 			struct dma_iobuf_reason *why);
 int dma_iobuf_att_prepare(struct dma_iobuf_att *att,
 			  struct dma_iobuf_reason *why);
+u64 dma_iobuf_att_hits(const struct dma_iobuf_att *att);
 void dma_iobuf_att_info(struct dma_iobuf_att *att, struct dma_iobuf_info *info);
 void dma_iobuf_att_put(struct dma_iobuf *buf, struct dma_iobuf_att *att,
 		       bool wait);

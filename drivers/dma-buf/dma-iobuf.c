@@ -306,9 +306,43 @@ static bool dma_iobuf_has_other(struct dma_iobuf *buf, unsigned int i,
 }
 
 /*
+ * Which entries were used since the last look? Commands only count, as they have to
+ * be cheap, so that "idle longest" is as fine as entries are added.
+ */
+static void dma_iobuf_age(struct dma_iobuf *buf)
+{
+	unsigned int i;
+	u64 hits;
+
+	lockdep_assert_held(&buf->lock);
+	buf->clock++;
+	for (i = 0; i < buf->nr_att; i++) {
+		hits = dma_iobuf_att_hits(dma_iobuf_entry(buf, i));
+		if (hits == buf->hits[i])
+			continue;
+		buf->hits[i] = hits;
+		buf->used[i] = buf->clock;
+	}
+}
+
+/* The entry that is idle longest, but for those in @chosen; there is one */
+static unsigned int dma_iobuf_idlest(const struct dma_iobuf *buf,
+				     unsigned long chosen)
+{
+	unsigned int i, best = buf->nr_att;
+
+	for (i = 0; i < buf->nr_att; i++)
+		if (!test_bit(i, &chosen) &&
+		    (best == buf->nr_att || buf->used[i] < buf->used[best]))
+			best = i;
+	return best;
+}
+
+/*
  * Choose entries for attachments: devices come and go, and the table must not fill
  * up. Those whose device is gone and empty ones first; then those whose name is
- * gone, but not the last one of a device that is there.
+ * gone, but not the last one of a device that is there; then, if the buffer wants
+ * that, those that are idle longest.
  */
 static int dma_iobuf_choose(struct dma_iobuf *buf, struct dma_iobuf_att **atts,
 			    unsigned int nr_new, unsigned int *to)
@@ -331,6 +365,11 @@ static int dma_iobuf_choose(struct dma_iobuf *buf, struct dma_iobuf_att **atts,
 		__set_bit(i, &chosen);
 		to[k++] = i;
 	}
+	/* there are as many entries as there can be new ones */
+	while (k < nr_new && buf->flags & DMA_IOBUF_EVICT) {
+		to[k] = dma_iobuf_idlest(buf, chosen);
+		__set_bit(to[k++], &chosen);
+	}
 	return k < nr_new ? -E2BIG : 0;
 }
 
@@ -348,6 +387,8 @@ static int dma_iobuf_publish(struct dma_iobuf *buf, struct dma_iobuf_att **atts,
 	int ret;
 
 	lockdep_assert_held(&buf->lock);
+	if (buf->flags & DMA_IOBUF_EVICT)
+		dma_iobuf_age(buf);
 	ret = dma_iobuf_choose(buf, atts, nr_new, to);
 	if (ret)
 		return ret;
@@ -360,6 +401,8 @@ static int dma_iobuf_publish(struct dma_iobuf *buf, struct dma_iobuf_att **atts,
 	if (nr_old)
 		synchronize_rcu();
 	for (k = 0; k < nr_new; k++) {
+		buf->hits[to[k]] = dma_iobuf_att_hits(atts[k]);
+		buf->used[to[k]] = buf->clock;
 		rcu_assign_pointer(buf->att[to[k]], atts[k]);
 		/* pairs with dma_iobuf_map_get(): the attachment is there */
 		smp_store_release(&buf->dev[to[k]], atts[k]->idev->dev);

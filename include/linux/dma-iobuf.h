@@ -41,6 +41,9 @@ struct iosys_map;
 #define DMA_IOBUF_PIN		(1U << 0)	/* exporter must not move it */
 #define DMA_IOBUF_REQUIRE_P2P	(1U << 1)	/* fail unless peer-to-peer */
 #define DMA_IOBUF_DEVICE_MEM	(1U << 2)	/* -ENOMEM for system memory */
+#define DMA_IOBUF_EVICT		(1U << 3)	/* what is idle longest makes room */
+/* those that are about the buffer, and not about how a device is attached */
+#define DMA_IOBUF_BUF_FLAGS	(DMA_IOBUF_DEVICE_MEM | DMA_IOBUF_EVICT)
 
 struct dma_iobuf_att;
 struct dma_iobuf_dev;
@@ -280,6 +283,9 @@ struct dma_iobuf_win {
  * @att:	attachments
  * @disk:	sequence numbers of the disks it was registered for, 0: none
  * @next_disk:	where in @disk the next one goes
+ * @used:	of DMA_IOBUF_EVICT: when an entry was seen in use, in units of @clock
+ * @hits:	the hits that its attachment had then
+ * @clock:	how often entries were added
  * @dmabuf:	the memory, with a reference
  * @dir:	what devices may do with the memory
  * @flags:	DMA_IOBUF_*
@@ -287,8 +293,8 @@ struct dma_iobuf_win {
  * @left:	what has to end before it is gone: itself, and attachments
  * @gone:	called then
  * @priv:	for @gone
- * @lock:	protects changes of entries and @disk; nothing is waited for under
- *		it but a grace period
+ * @lock:	protects changes of entries and @disk, and what is for EVICT; nothing
+ *		is waited for under it but a grace period
  * @nr_win:	entries in @win
  * @win:	windows of DMA_IOBUF_WIN_SIZE bytes
  */
@@ -298,6 +304,9 @@ struct dma_iobuf {
 	struct dma_iobuf_att __rcu *att[DMA_IOBUF_MAX_DEVS];
 	u64			disk[DMA_IOBUF_MAX_DEVS];
 	unsigned int		next_disk;
+	u64			used[DMA_IOBUF_MAX_DEVS];
+	u64			hits[DMA_IOBUF_MAX_DEVS];
+	u64			clock;
 	struct dma_buf		*dmabuf;
 	enum dma_data_direction	dir;
 	unsigned int		flags;
