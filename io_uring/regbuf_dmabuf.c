@@ -167,6 +167,9 @@ static const char *io_regbuf_desc_fault(const struct io_uring_regbuf_desc *desc)
 		return "A flag is not known: IO_URING_QUERY_REGBUF tells which are.";
 	if ((desc->flags & both) == both)
 		return "RDONLY and WRONLY exclude each other.";
+	if (desc->flags & IO_REGBUF_DMABUF_PIN &&
+	    desc->flags & IO_REGBUF_DMABUF_DROP_IDLE)
+		return "PIN and DROP_IDLE exclude each other.";
 	if (desc->uaddr || desc->__resv1 ||
 	    !mem_is_zero(desc->__resv, sizeof(desc->__resv)))
 		return "uaddr and reserved fields have to be 0.";
@@ -319,6 +322,8 @@ static int io_regbuf_create(struct io_regbuf *reg, struct dma_buf *dmabuf,
 		flags |= DMA_IOBUF_PIN;
 	if (desc->flags & IO_REGBUF_DMABUF_ON_DEMAND)
 		flags |= DMA_IOBUF_EVICT;
+	if (desc->flags & IO_REGBUF_DMABUF_DROP_IDLE)
+		flags |= DMA_IOBUF_DROP;
 
 	ret = io_regbuf_resolve(desc, &want, &set, why);
 	if (!ret)
@@ -891,6 +896,7 @@ int io_regbuf_query_map(struct io_mapped_ubuf *imu,
 	q->hits = info.hits;
 	q->maps = info.maps;
 	q->invalidations = info.invals;
+	q->drops = info.drops;
 	q->copied_bytes = atomic64_read(&reg->copied);
 	q->peer2peer = info.peer2peer;
 	strscpy(q->exporter, reg->buf->dmabuf->exp_name);
@@ -907,12 +913,13 @@ void io_regbuf_show_fdinfo(struct io_mapped_ubuf *imu, struct seq_file *m)
 	for (i = 0; i < nr; i++) {
 		dma_iobuf_get_info(reg->buf, i, &info);
 		seq_printf(m,
-			   "       dmabuf: off:%llu dir:%s%s target:%u dev:%s state:%s granule:%llu entries:%llu bytes:%llu hits:%llu maps:%llu invalidations:%llu exporter:%s peer2peer:%d\n",
+			   "       dmabuf: off:%llu dir:%s%s target:%u dev:%s state:%s granule:%llu entries:%llu bytes:%llu hits:%llu maps:%llu invalidations:%llu drops:%llu exporter:%s peer2peer:%d\n",
 			   reg->off, imu->dir & IO_BUF_SOURCE ? "r" : "",
 			   imu->dir & IO_BUF_DEST ? "w" : "", i, info.dev_name,
 			   io_regbuf_state[info.kind], info.granule,
 			   info.entries, info.table_bytes, info.hits, info.maps,
-			   info.invals, reg->buf->dmabuf->exp_name,
+			   info.invals, info.drops,
+			   reg->buf->dmabuf->exp_name,
 			   info.peer2peer);
 		cond_resched();
 	}

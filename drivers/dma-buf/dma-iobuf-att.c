@@ -29,6 +29,22 @@ static void dma_iobuf_map_idle(struct percpu_ref *ref)
 }
 
 /*
+ * The end of a mapping that is not to be had any more, and whose reference is
+ * killed: when commands are through with it.
+ */
+void dma_iobuf_map_end(struct dma_iobuf_att *att, struct dma_iobuf_map *map)
+{
+	dma_resv_assert_held(att->dmabuf->resv);
+	while (!wait_for_completion_timeout(&map->idle, 60 * HZ))
+		dev_warn(att->idev->dev,
+			 "dma-buf: commands still running after 60 s\n");
+
+	dma_iobuf_remap_destroy(att->idev->dev, map->remap, att->dir);
+	dma_buf_unmap_attachment(att->attach, map->sgt, att->dir);
+	call_rcu(&map->rcu, dma_iobuf_map_free_rcu);
+}
+
+/*
  * Take the current mapping away and leave @next in its place. When this returns
  * the device no longer touches the memory. It waits for the hardware only, so
  * that the time is bounded by the device's own timeout and reset handling.
@@ -44,19 +60,16 @@ static void dma_iobuf_att_unmap(struct dma_iobuf_att *att, void *next)
 	}
 	map = rcu_dereference_protected(att->map, true);
 	rcu_assign_pointer(att->map, next);
-	if (IS_ERR_OR_NULL(map))
-		return;
-
-	if (att->idev->ops)
-		att->idev->ops->unmap(att);
-	percpu_ref_kill(&map->ref);
-	while (!wait_for_completion_timeout(&map->idle, 60 * HZ))
-		dev_warn(att->idev->dev,
-			 "dma-buf: commands still running after 60 s\n");
-
-	dma_iobuf_remap_destroy(att->idev->dev, map->remap, att->dir);
-	dma_buf_unmap_attachment(att->attach, map->sgt, att->dir);
-	call_rcu(&map->rcu, dma_iobuf_map_free_rcu);
+	if (!IS_ERR_OR_NULL(map)) {
+		if (att->idev->ops)
+			att->idev->ops->unmap(att);
+		percpu_ref_kill(&map->ref);
+		dma_iobuf_map_end(att, map);
+	}
+	/* one that was taken away before, because nobody seemed to use it */
+	map = dma_iobuf_drop_take(att);
+	if (map)
+		dma_iobuf_map_end(att, map);
 }
 
 static void dma_iobuf_invalidate(struct dma_buf_attachment *attach)
@@ -65,7 +78,8 @@ static void dma_iobuf_invalidate(struct dma_buf_attachment *attach)
 
 	dma_resv_assert_held(att->dmabuf->resv);
 	if (IS_ERR(rcu_access_pointer(att->map)) ||
-	    (!rcu_access_pointer(att->map) && !att->pending))
+	    (!rcu_access_pointer(att->map) && !att->pending &&
+	     !dma_iobuf_drop_pending(att)))
 		return;
 	WRITE_ONCE(att->nr_invals, att->nr_invals + 1);
 	dma_iobuf_att_unmap(att, NULL);
@@ -266,6 +280,7 @@ static int dma_iobuf_att_publish(struct dma_iobuf_att *att,
 	att->pending = NULL;
 	WRITE_ONCE(att->nr_maps, att->nr_maps + 1);
 	rcu_assign_pointer(att->map, map);
+	dma_iobuf_drop_mapped(att);
 	return 0;
 }
 
@@ -289,6 +304,8 @@ static int dma_iobuf_att_map_step(struct dma_iobuf_att *att,
 	}
 	if (!dma_iobuf_exporter_done(att->dmabuf))
 		return 1;
+	/* an exporter may keep one mapping only for an attachment */
+	dma_iobuf_drop_finish(att);
 	if (!att->pending) {
 		sgt = dma_buf_map_attachment(att->attach, att->dir);
 		if (IS_ERR(sgt))
@@ -357,10 +374,12 @@ void dma_iobuf_att_shutdown(struct dma_iobuf_att *att)
 		att->attach = NULL;
 	}
 	mutex_unlock(&att->lock);
+	dma_iobuf_drop_stop(att);
 }
 
 static void dma_iobuf_att_discard(struct dma_iobuf_att *att)
 {
+	dma_iobuf_drop_free(att);
 	free_percpu(att->hits);
 	kfree(att);
 }
@@ -592,6 +611,7 @@ void dma_iobuf_att_info(struct dma_iobuf_att *att,
 	info->hits = dma_iobuf_att_hits(att);
 	info->maps = READ_ONCE(att->nr_maps);
 	info->invals = READ_ONCE(att->nr_invals);
+	info->drops = dma_iobuf_drop_count(att);
 	info->id = att->id;
 	info->peer2peer = att->peer2peer;
 	info->pinned = att->pinned;
@@ -652,6 +672,10 @@ static struct dma_iobuf_att *dma_iobuf_att_alloc(struct dma_iobuf_dev *idev,
 	att->dmabuf = buf->dmabuf;
 	att->dir = dma_iobuf_att_dir(idev, buf);
 	att->flags = dma_iobuf_att_flags(idev, buf);
+	if (!dma_iobuf_drop_init(att, buf)) {
+		dma_iobuf_att_discard(att);
+		return NULL;
+	}
 	return att;
 }
 

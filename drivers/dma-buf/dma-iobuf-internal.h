@@ -20,6 +20,7 @@ int dma_iobuf_att_ready(struct dma_iobuf_att *att, const struct dma_iobuf *buf,
 			struct dma_iobuf_reason *why);
 int dma_iobuf_att_prepare(struct dma_iobuf_att *att,
 			  struct dma_iobuf_reason *why);
+void dma_iobuf_map_end(struct dma_iobuf_att *att, struct dma_iobuf_map *map);
 u64 dma_iobuf_att_hits(const struct dma_iobuf_att *att);
 void dma_iobuf_att_info(struct dma_iobuf_att *att, struct dma_iobuf_info *info);
 void dma_iobuf_att_put(struct dma_iobuf *buf, struct dma_iobuf_att *att,
@@ -105,9 +106,22 @@ int dma_iobuf_view_kind(struct dma_iobuf_view *view, dma_addr_t addr);
 int dma_iobuf_mapping_kind(struct device *dev, struct sg_table *sgt, bool all,
 			   bool *untranslated);
 
+/* dma-iobuf-drop.c: mappings that nobody uses */
+bool dma_iobuf_drop_init(struct dma_iobuf_att *att, const struct dma_iobuf *buf);
+void dma_iobuf_drop_free(struct dma_iobuf_att *att);
+void dma_iobuf_drop_mapped(struct dma_iobuf_att *att);
+struct dma_iobuf_map *dma_iobuf_drop_take(struct dma_iobuf_att *att);
+void dma_iobuf_drop_finish(struct dma_iobuf_att *att);
+void dma_iobuf_drop_stop(struct dma_iobuf_att *att);
+bool dma_iobuf_drop_pending(const struct dma_iobuf_att *att);
+u64 dma_iobuf_drop_count(const struct dma_iobuf_att *att);
+
 /* dma-iobuf-work.c: who waits for exporters when nobody can */
 struct dma_iobuf_user *dma_iobuf_user_get(void);
+struct dma_iobuf_user *dma_iobuf_user_hold(struct dma_iobuf_user *user);
 void dma_iobuf_user_put(struct dma_iobuf_user *user);
+void dma_iobuf_user_queue(struct dma_iobuf_user *user, struct dma_iobuf_work *work,
+			  void (*func)(struct dma_iobuf_work *work));
 
 /* dma-iobuf-remap.c: addresses that the exporter has not mapped */
 struct dma_iobuf_remap *dma_iobuf_remap_create(struct device *dev,

@@ -25,7 +25,7 @@
  * struct dma_iobuf_user - whose buffers they are
  * @node:	in dma_iobuf_users
  * @uid:	who
- * @refs:	buffers, and work that is not done
+ * @refs:	buffers, what drops mappings, and work that is not done
  * @running:	workers that the user has
  * @waiting:	&struct dma_iobuf_work.node
  */
@@ -83,6 +83,17 @@ out:
 	return user;
 }
 
+/* one reference more */
+struct dma_iobuf_user *dma_iobuf_user_hold(struct dma_iobuf_user *user)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(&dma_iobuf_users_lock, flags);
+	user->refs++;
+	spin_unlock_irqrestore(&dma_iobuf_users_lock, flags);
+	return user;
+}
+
 void dma_iobuf_user_put(struct dma_iobuf_user *user)
 {
 	unsigned long flags;
@@ -119,21 +130,10 @@ static void dma_iobuf_run_work(struct work_struct *ws)
 	dma_iobuf_user_put(user);
 }
 
-/**
- * dma_iobuf_queue_work - have something done that waits for an exporter
- * @buf:	whose user it is done for
- * @work:	the work, not queued
- * @func:	does it in process context; may free @work and let go of @buf
- *
- * Nobody has more than a few workers that wait for exporters: what is queued for
- * the user who has created @buf may have to wait for what was queued before.
- *
- * Context: any.
- */
-void dma_iobuf_queue_work(struct dma_iobuf *buf, struct dma_iobuf_work *work,
+/* dma_iobuf_queue_work(), for who has a user */
+void dma_iobuf_user_queue(struct dma_iobuf_user *user, struct dma_iobuf_work *work,
 			  void (*func)(struct dma_iobuf_work *work))
 {
-	struct dma_iobuf_user *user = buf->user;
 	unsigned long flags;
 	bool run;
 
@@ -151,6 +151,23 @@ void dma_iobuf_queue_work(struct dma_iobuf *buf, struct dma_iobuf_work *work,
 	spin_unlock_irqrestore(&dma_iobuf_users_lock, flags);
 	if (run)
 		queue_work(dma_iobuf_wq, &work->work);
+}
+
+/**
+ * dma_iobuf_queue_work - have something done that waits for an exporter
+ * @buf:	whose user it is done for
+ * @work:	the work, not queued
+ * @func:	does it in process context; may free @work and let go of @buf
+ *
+ * Nobody has more than a few workers that wait for exporters: what is queued for
+ * the user who has created @buf may have to wait for what was queued before.
+ *
+ * Context: any.
+ */
+void dma_iobuf_queue_work(struct dma_iobuf *buf, struct dma_iobuf_work *work,
+			  void (*func)(struct dma_iobuf_work *work))
+{
+	dma_iobuf_user_queue(buf->user, work, func);
 }
 
 static int __init dma_iobuf_work_init(void)

@@ -42,11 +42,13 @@ struct iosys_map;
 #define DMA_IOBUF_REQUIRE_P2P	(1U << 1)	/* fail unless peer-to-peer */
 #define DMA_IOBUF_DEVICE_MEM	(1U << 2)	/* -ENOMEM for system memory */
 #define DMA_IOBUF_EVICT		(1U << 3)	/* what is idle longest makes room */
+#define DMA_IOBUF_DROP		(1U << 4)	/* no mapping while nobody uses it */
 /* those that are about the buffer, and not about how a device is attached */
 #define DMA_IOBUF_BUF_FLAGS	(DMA_IOBUF_DEVICE_MEM | DMA_IOBUF_EVICT)
 
 struct dma_iobuf_att;
 struct dma_iobuf_dev;
+struct dma_iobuf_drop;
 struct dma_iobuf_map;
 struct dma_iobuf_remap;
 struct dma_iobuf_user;
@@ -231,6 +233,7 @@ struct dma_iobuf_map {
  * @lock:	protects @attach and @dead, serialises shutdown; taken before the
  *		reservation lock
  * @dev_node:	in &struct dma_iobuf_dev.atts
+ * @drop:	what drops mappings that nobody uses, or NULL
  * @priv:	for &struct dma_iobuf_dev.ops
  * @priv_bytes:	memory that @priv takes
  * @free_work:	ends it, for those who cannot wait
@@ -259,6 +262,7 @@ struct dma_iobuf_att {
 	struct mutex		wait_lock;	/* one waits for the exporter */
 	struct mutex		lock;		/* attach, dead */
 	struct list_head	dev_node;
+	struct dma_iobuf_drop	*drop;
 	void			*priv;
 	size_t			priv_bytes;
 	struct dma_iobuf_work	free_work;
@@ -329,6 +333,7 @@ struct dma_iobuf {
  * @hits:	commands that used the mapping
  * @maps:	mappings made so far
  * @invals:	mappings the exporter took away
+ * @drops:	mappings that were dropped because nobody used them
  * @id:		of the attachment, no other ever has the same
  * @peer2peer:	the device is attached peer-to-peer
  * @pinned:	the memory is pinned for it
@@ -342,6 +347,7 @@ struct dma_iobuf_info {
 	u64			hits;
 	u64			maps;
 	u64			invals;
+	u64			drops;
 	u64			id;
 	bool			peer2peer;
 	bool			pinned;

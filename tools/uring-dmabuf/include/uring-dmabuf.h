@@ -42,6 +42,8 @@ enum {
 #define IO_URING_DMABUF_PIN		(1U << 3)	/* the exporter must not move it */
 #define IO_URING_DMABUF_ADD_TARGETS	(1U << 4)	/* io_uring_dmabuf_add_targets() */
 #define IO_URING_DMABUF_COPY_OK		(1U << 5)	/* a send may be a copy, if it has to */
+#define IO_URING_DMABUF_ON_DEMAND	(1U << 6)	/* the first I/O to a file makes it a target */
+#define IO_URING_DMABUF_DROP_IDLE	(1U << 7)	/* drives keep no mapping without I/O */
 
 struct io_uring_dmabuf_desc {
 	uint32_t type;
@@ -91,6 +93,10 @@ struct io_uring_dmabuf_reason {
 
 /* ---- what the kernel can, what a buffer is ---- */
 
+/* io_uring_dmabuf_caps.features */
+#define IO_URING_DMABUF_FEATURE_SINGLE_CQE	(1U << 0)	/* a send may have one CQE */
+#define IO_URING_DMABUF_FEATURE_PROVIDED	(1U << 1)	/* buffer rings may name buffers */
+
 struct io_uring_dmabuf_caps {
 	uint64_t type_mask;		/* 1 << IO_URING_DMABUF_TYPE_* */
 	uint64_t dmabuf_flags;
@@ -99,7 +105,7 @@ struct io_uring_dmabuf_caps {
 	uint32_t desc_size;
 	uint32_t max_targets;		/* devices of a buffer */
 	uint32_t version;
-	uint32_t resv1;
+	uint32_t features;		/* IO_URING_DMABUF_FEATURE_* */
 	uint64_t resv2[2];
 };
 
@@ -131,7 +137,7 @@ struct io_uring_dmabuf_map {
 	uint64_t invalidations;		/* by the exporter */
 	uint64_t copied_bytes;
 	uint32_t peer2peer;
-	uint32_t resv;
+	uint32_t drops;			/* mappings given back (IO_URING_DMABUF_DROP_IDLE) */
 	char device[32];
 	char exporter[32];
 };

@@ -43,14 +43,14 @@ struct io_uring_dmabuf_reason {
 };
 struct io_uring_dmabuf_caps {
 	uint64_t type_mask, dmabuf_flags, update_flags, max_size;
-	uint32_t desc_size, max_targets, version, resv1;
+	uint32_t desc_size, max_targets, version, features;
 	uint64_t resv2[2];
 };
 struct io_uring_dmabuf_map {
 	uint32_t slot, target, nr_targets, type, flags, state;
 	uint64_t dmabuf_off, size, granule, entries, table_bytes;
 	uint64_t hits, maps, invalidations, copied_bytes;
-	uint32_t peer2peer, resv;
+	uint32_t peer2peer, drops;
 	char device[32], exporter[32];
 };
 struct dmabuf_mem {

@@ -66,6 +66,7 @@ static void parse_device(struct io_uring_dmabuf_map *map, const char *line)
 	map->hits = number(line, "hits:");
 	map->maps = number(line, "maps:");
 	map->invalidations = number(line, "invalidations:");
+	map->drops = (uint32_t)number(line, "drops:");
 	map->peer2peer = (uint32_t)number(line, "peer2peer:");
 	name(line, "dev:", " state:", map->device, sizeof(map->device));
 	name(line, "exporter:", " peer2peer:", map->exporter, sizeof(map->exporter));

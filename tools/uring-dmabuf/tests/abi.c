@@ -26,13 +26,13 @@ REASON(state); REASON(bytes); REASON(limit); REASON(exporter); REASON(device); R
 #define CAPS(x) SAME_FIELD(io_uring_dmabuf_caps, x, io_uring_query_regbuf, x)
 SAME_SIZE(io_uring_dmabuf_caps, io_uring_query_regbuf);
 CAPS(type_mask); CAPS(dmabuf_flags); CAPS(update_flags); CAPS(max_size); CAPS(desc_size);
-CAPS(max_targets); CAPS(version);
+CAPS(max_targets); CAPS(version); CAPS(features);
 
 #define MAP(x) SAME_FIELD(io_uring_dmabuf_map, x, io_uring_query_regbuf_map, x)
 SAME_SIZE(io_uring_dmabuf_map, io_uring_query_regbuf_map);
 MAP(slot); MAP(target); MAP(nr_targets); MAP(type); MAP(flags); MAP(state); MAP(dmabuf_off);
 MAP(size); MAP(granule); MAP(entries); MAP(table_bytes); MAP(hits); MAP(maps);
-MAP(invalidations); MAP(copied_bytes); MAP(peer2peer); MAP(device); MAP(exporter);
+MAP(invalidations); MAP(copied_bytes); MAP(peer2peer); MAP(drops); MAP(device); MAP(exporter);
 
 SAME_SIZE(query_hdr, io_uring_query_hdr);
 SAME_FIELD(query_hdr, result, io_uring_query_hdr, result);
@@ -58,7 +58,12 @@ SAME(IO_URING_DMABUF_REQUIRE_P2P, IO_REGBUF_DMABUF_REQUIRE_P2P);
 SAME(IO_URING_DMABUF_PIN, IO_REGBUF_DMABUF_PIN);
 SAME(IO_URING_DMABUF_ADD_TARGETS, IO_REGBUF_DMABUF_ADD_TARGETS);
 SAME(IO_URING_DMABUF_COPY_OK, IO_REGBUF_DMABUF_COPY_OK);
-SAME(IO_REGBUF_DMABUF_FLAGS, (1U << 6) - 1);	/* no other flag */
+SAME(IO_URING_DMABUF_ON_DEMAND, IO_REGBUF_DMABUF_ON_DEMAND);
+SAME(IO_URING_DMABUF_DROP_IDLE, IO_REGBUF_DMABUF_DROP_IDLE);
+SAME(IO_REGBUF_DMABUF_FLAGS, (1U << 8) - 1);	/* no other flag */
+
+SAME(IO_URING_DMABUF_FEATURE_SINGLE_CQE, IO_REGBUF_FEATURE_SINGLE_CQE);
+SAME(IO_URING_DMABUF_FEATURE_PROVIDED, IO_REGBUF_FEATURE_PROVIDED);
 
 SAME(IO_URING_DMABUF_STAGE_DESCRIPTOR, IO_REGBUF_STAGE_DESCRIPTOR);
 SAME(IO_URING_DMABUF_STAGE_FD, IO_REGBUF_STAGE_FD);
