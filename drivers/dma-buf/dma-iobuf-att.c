@@ -29,27 +29,10 @@ static void dma_iobuf_map_idle(struct percpu_ref *ref)
 }
 
 /*
- * The end of a mapping that is not to be had any more, and whose reference is
- * killed: when commands are through with it.
+ * Take the current mapping away and leave @next in its place. Commands that have it go
+ * on; when they are done it can be unmapped, which whoever finds that does.
  */
-void dma_iobuf_map_end(struct dma_iobuf_att *att, struct dma_iobuf_map *map)
-{
-	dma_resv_assert_held(att->dmabuf->resv);
-	while (!wait_for_completion_timeout(&map->idle, 60 * HZ))
-		dev_warn(att->idev->dev,
-			 "dma-buf: commands still running after 60 s\n");
-
-	dma_iobuf_remap_destroy(att->idev->dev, map->remap, att->dir);
-	dma_buf_unmap_attachment(att->attach, map->sgt, att->dir);
-	call_rcu(&map->rcu, dma_iobuf_map_free_rcu);
-}
-
-/*
- * Take the current mapping away and leave @next in its place. When this returns
- * the device no longer touches the memory. It waits for the hardware only, so
- * that the time is bounded by the device's own timeout and reset handling.
- */
-static void dma_iobuf_att_unmap(struct dma_iobuf_att *att, void *next)
+void dma_iobuf_att_park(struct dma_iobuf_att *att, void *next)
 {
 	struct dma_iobuf_map *map;
 
@@ -60,16 +43,51 @@ static void dma_iobuf_att_unmap(struct dma_iobuf_att *att, void *next)
 	}
 	map = rcu_dereference_protected(att->map, true);
 	rcu_assign_pointer(att->map, next);
-	if (!IS_ERR_OR_NULL(map)) {
-		if (att->idev->ops)
-			att->idev->ops->unmap(att);
-		percpu_ref_kill(&map->ref);
-		dma_iobuf_map_end(att, map);
+	if (IS_ERR_OR_NULL(map))
+		return;
+	if (att->idev->ops)
+		att->idev->ops->unmap(att);
+	WRITE_ONCE(att->parked, map);
+	percpu_ref_kill(&map->ref);
+}
+
+/* Unmap what was taken away, if commands are through with it: is nothing left? */
+bool dma_iobuf_att_reap(struct dma_iobuf_att *att)
+{
+	struct dma_iobuf_map *map = att->parked;
+
+	dma_resv_assert_held(att->dmabuf->resv);
+	if (!map)
+		return true;
+	if (!completion_done(&map->idle))
+		return false;
+	WRITE_ONCE(att->parked, NULL);
+	dma_iobuf_remap_destroy(att->idev->dev, map->remap, att->dir);
+	dma_buf_unmap_attachment(att->attach, map->sgt, att->dir);
+	call_rcu(&map->rcu, dma_iobuf_map_free_rcu);
+	return true;
+}
+
+/*
+ * The same, and wait for the commands: for the hardware only, so that the time is
+ * bounded by the device's own timeout and reset handling. When this returns the device
+ * no longer touches the memory.
+ */
+static void dma_iobuf_att_finish(struct dma_iobuf_att *att)
+{
+	while (!dma_iobuf_att_reap(att)) {
+		if (wait_for_completion_timeout(&att->parked->idle, 60 * HZ))
+			complete(&att->parked->idle);
+		else
+			dev_warn(att->idev->dev,
+				 "dma-buf: commands still running after 60 s\n");
 	}
-	/* one that was taken away before, because nobody seemed to use it */
-	map = dma_iobuf_drop_take(att);
-	if (map)
-		dma_iobuf_map_end(att, map);
+}
+
+static void dma_iobuf_att_unmap(struct dma_iobuf_att *att, void *next)
+{
+	dma_iobuf_att_park(att, next);
+	dma_iobuf_att_finish(att);
 }
 
 static void dma_iobuf_invalidate(struct dma_buf_attachment *attach)
@@ -78,8 +96,7 @@ static void dma_iobuf_invalidate(struct dma_buf_attachment *attach)
 
 	dma_resv_assert_held(att->dmabuf->resv);
 	if (IS_ERR(rcu_access_pointer(att->map)) ||
-	    (!rcu_access_pointer(att->map) && !att->pending &&
-	     !dma_iobuf_drop_pending(att)))
+	    (!rcu_access_pointer(att->map) && !att->pending && !att->parked))
 		return;
 	WRITE_ONCE(att->nr_invals, att->nr_invals + 1);
 	dma_iobuf_att_unmap(att, NULL);
@@ -305,7 +322,10 @@ static int dma_iobuf_att_map_step(struct dma_iobuf_att *att,
 	if (!dma_iobuf_exporter_done(att->dmabuf))
 		return 1;
 	/* an exporter may keep one mapping only for an attachment */
-	dma_iobuf_drop_finish(att);
+	if (att->parked) {
+		dma_iobuf_att_finish(att);
+		dma_iobuf_drop_done(att);
+	}
 	if (!att->pending) {
 		sgt = dma_buf_map_attachment(att->attach, att->dir);
 		if (IS_ERR(sgt))
@@ -348,6 +368,28 @@ static int dma_iobuf_att_map(struct dma_iobuf_att *att,
 
 /* ---- attachments ---- */
 
+/*
+ * Commands that have the mapping may take their time, and the dma-buf is not only
+ * theirs: its reservation lock is not held meanwhile. If the exporter wants the memory
+ * back it waits for them itself, and the mapping may be gone then.
+ */
+static void dma_iobuf_att_wait_parked(struct dma_iobuf_att *att)
+{
+	unsigned long warn = jiffies + 60 * HZ;
+
+	while (!dma_iobuf_att_reap(att)) {
+		dma_resv_unlock(att->dmabuf->resv);
+		/* not for the completion: the mapping may be freed with it */
+		schedule_timeout_uninterruptible(1);
+		if (time_after(jiffies, warn)) {
+			warn += 60 * HZ;
+			dev_warn(att->idev->dev,
+				 "dma-buf: commands still running after 60 s\n");
+		}
+		dma_resv_lock(att->dmabuf->resv, NULL);
+	}
+}
+
 /**
  * dma_iobuf_att_shutdown - end an attachment
  * @att:	the attachment
@@ -366,7 +408,8 @@ void dma_iobuf_att_shutdown(struct dma_iobuf_att *att)
 	WRITE_ONCE(att->dead, true);
 	if (att->attach) {
 		dma_resv_lock(att->dmabuf->resv, NULL);
-		dma_iobuf_att_unmap(att, ERR_PTR(-ENODEV));
+		dma_iobuf_att_park(att, ERR_PTR(-ENODEV));
+		dma_iobuf_att_wait_parked(att);
 		if (att->pinned)
 			dma_buf_unpin(att->attach);
 		dma_resv_unlock(att->dmabuf->resv);

@@ -27,7 +27,6 @@
  * @work:	unmaps
  * @queued:	@work is queued, and has a reference to @att->held
  * @hits:	those that the last tick has seen
- * @map:	taken from @att, and not unmapped yet; under the reservation lock
  * @nr:		mappings dropped so far; under the reservation lock
  */
 struct dma_iobuf_drop {
@@ -37,33 +36,12 @@ struct dma_iobuf_drop {
 	struct dma_iobuf_work	work;
 	bool			queued;
 	u64			hits;
-	struct dma_iobuf_map	*map;
 	u64			nr;
 };
 
-/*
- * What was taken and is not unmapped yet, for the caller to do that; or NULL. Under the
- * reservation lock
- */
-struct dma_iobuf_map *dma_iobuf_drop_take(struct dma_iobuf_att *att)
+/* One that was taken here is unmapped; under the reservation lock */
+void dma_iobuf_drop_done(struct dma_iobuf_att *att)
 {
-	struct dma_iobuf_map *map;
-
-	if (!att->drop)
-		return NULL;
-	map = att->drop->map;
-	WRITE_ONCE(att->drop->map, NULL);
-	return map;
-}
-
-/* Unmap what was taken, once commands are through with it; under the reservation lock */
-void dma_iobuf_drop_finish(struct dma_iobuf_att *att)
-{
-	struct dma_iobuf_map *map = dma_iobuf_drop_take(att);
-
-	if (!map)
-		return;
-	dma_iobuf_map_end(att, map);
 	WRITE_ONCE(att->drop->nr, att->drop->nr + 1);
 }
 
@@ -79,19 +57,16 @@ static void dma_iobuf_drop_step(struct dma_iobuf_drop *drop)
 	struct dma_iobuf_map *map;
 
 	dma_resv_assert_held(att->dmabuf->resv);
-	if (drop->map) {
+	if (att->parked) {
 		/* unless commands have it still: a device takes its time */
-		if (completion_done(&drop->map->idle))
-			dma_iobuf_drop_finish(att);
+		if (dma_iobuf_att_reap(att))
+			dma_iobuf_drop_done(att);
 		return;
 	}
 	map = rcu_dereference_protected(att->map, true);
-	if (IS_ERR_OR_NULL(map) || dma_iobuf_att_hits(att) != drop->hits)
-		return;
 	/* who comes now has to map again */
-	RCU_INIT_POINTER(att->map, NULL);
-	WRITE_ONCE(drop->map, map);
-	percpu_ref_kill(&map->ref);
+	if (!IS_ERR_OR_NULL(map) && dma_iobuf_att_hits(att) == drop->hits)
+		dma_iobuf_att_park(att, NULL);
 }
 
 static void dma_iobuf_drop_work(struct dma_iobuf_work *work)
@@ -112,7 +87,7 @@ static void dma_iobuf_drop_tick(struct work_struct *ws)
 	struct dma_iobuf_drop *drop = container_of(to_delayed_work(ws),
 						   struct dma_iobuf_drop, tick);
 	struct dma_iobuf_att *att = drop->att;
-	bool taken = READ_ONCE(drop->map), mapped;
+	bool taken = READ_ONCE(att->parked), mapped;
 	u64 hits = dma_iobuf_att_hits(att);
 
 	rcu_read_lock();
@@ -173,11 +148,6 @@ void dma_iobuf_drop_stop(struct dma_iobuf_att *att)
 {
 	if (att->drop)
 		cancel_delayed_work_sync(&att->drop->tick);
-}
-
-bool dma_iobuf_drop_pending(const struct dma_iobuf_att *att)
-{
-	return att->drop && att->drop->map;
 }
 
 u64 dma_iobuf_drop_count(const struct dma_iobuf_att *att)

@@ -20,7 +20,8 @@ int dma_iobuf_att_ready(struct dma_iobuf_att *att, const struct dma_iobuf *buf,
 			struct dma_iobuf_reason *why);
 int dma_iobuf_att_prepare(struct dma_iobuf_att *att,
 			  struct dma_iobuf_reason *why);
-void dma_iobuf_map_end(struct dma_iobuf_att *att, struct dma_iobuf_map *map);
+void dma_iobuf_att_park(struct dma_iobuf_att *att, void *next);
+bool dma_iobuf_att_reap(struct dma_iobuf_att *att);
 u64 dma_iobuf_att_hits(const struct dma_iobuf_att *att);
 void dma_iobuf_att_info(struct dma_iobuf_att *att, struct dma_iobuf_info *info);
 void dma_iobuf_att_put(struct dma_iobuf *buf, struct dma_iobuf_att *att,
@@ -110,10 +111,8 @@ int dma_iobuf_mapping_kind(struct device *dev, struct sg_table *sgt, bool all,
 bool dma_iobuf_drop_init(struct dma_iobuf_att *att, const struct dma_iobuf *buf);
 void dma_iobuf_drop_free(struct dma_iobuf_att *att);
 void dma_iobuf_drop_mapped(struct dma_iobuf_att *att);
-struct dma_iobuf_map *dma_iobuf_drop_take(struct dma_iobuf_att *att);
-void dma_iobuf_drop_finish(struct dma_iobuf_att *att);
+void dma_iobuf_drop_done(struct dma_iobuf_att *att);
 void dma_iobuf_drop_stop(struct dma_iobuf_att *att);
-bool dma_iobuf_drop_pending(const struct dma_iobuf_att *att);
 u64 dma_iobuf_drop_count(const struct dma_iobuf_att *att);
 
 /* dma-iobuf-work.c: who waits for exporters when nobody can */

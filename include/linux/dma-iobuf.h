@@ -219,6 +219,8 @@ struct dma_iobuf_map {
  * @attach:	NULL until attached and once detached; written under @lock
  * @pending:	mapping of the exporter's that waits for its fences, or NULL; under
  *		the reservation lock
+ * @parked:	mapping that was taken away, and is not unmapped yet as commands have it,
+ *		or NULL; under the reservation lock
  * @dir:	what the device may do with the memory
  * @flags:	DMA_IOBUF_*
  * @pinned:	dma_buf_pin() was done; under the reservation lock
@@ -250,6 +252,7 @@ struct dma_iobuf_att {
 	struct dma_buf		*dmabuf;
 	struct dma_buf_attachment *attach;
 	struct sg_table		*pending;
+	struct dma_iobuf_map	*parked;
 	enum dma_data_direction	dir;
 	unsigned int		flags;
 	bool			pinned;

@@ -33,7 +33,7 @@ TEST_F(query, limits)
 	EXPECT_EQ(sizeof(struct io_uring_regbuf_desc), q.desc_size);
 	EXPECT_GE(q.max_targets, 16);
 	EXPECT_GE(q.version, 1);
-	EXPECT_EQ(IO_REGBUF_FEATURE_SINGLE_CQE, q.features);
+	EXPECT_EQ(IO_REGBUF_FEATURE_SINGLE_CQE | IO_REGBUF_FEATURE_PROVIDED, q.features);
 	EXPECT_EQ(0, q.__resv2[0] | q.__resv2[1]);
 }
 

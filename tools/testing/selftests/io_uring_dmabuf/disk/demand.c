@@ -171,16 +171,20 @@ TEST_F(demand, files_that_cannot)
 	struct rig *rig = &self->rig;
 	char path[32];
 	int loop = lab_loop(path, sizeof(path)), cached, pipes[2];
+	/* those rings refuse themselves what cannot be polled */
+	bool polled = variant->ring & IORING_SETUP_IOPOLL;
 
 	ASSERT_EQ(0, pipe(pipes));
 	for (unsigned int i = 0; i < 2; i++) {
 		if (loop >= 0)
 			EXPECT_EQ(-EOPNOTSUPP, uring_read(&rig->ring, loop, 0, 0, 4096, 0));
-		EXPECT_EQ(-EBADF, uring_read(&rig->ring, pipes[0], 0, 0, 4096, 0));
+		EXPECT_EQ(polled ? -EOPNOTSUPP : -EBADF,
+			  uring_read(&rig->ring, pipes[0], 0, 0, 4096, 0));
 	}
 	cached = open(NEED_ENV("LAB_NVME_MAIN"), O_RDWR);
 	ASSERT_LE(0, cached);
-	EXPECT_EQ(-EINVAL, uring_read(&rig->ring, cached, 0, 0, 4096, 0));
+	EXPECT_EQ(polled ? -EOPNOTSUPP : -EINVAL,
+		  uring_read(&rig->ring, cached, 0, 0, 4096, 0));
 	EXPECT_EQ(0, targets(rig));
 	EXPECT_EQ(0, bufinfo_attachments(rig->mem.fd));
 	ASSERT_EQ(0, rig_works(rig, rig->disk, 0));
@@ -213,6 +217,7 @@ TEST_F(demand, drive_comes_back)
 TEST_F(demand, passthrough)
 {
 	struct rig *rig = &self->rig;
+	struct io_uring_regbuf_desc d = desc_demand(rig->mem.fd, 0);
 	struct cdev dev;
 
 	if (variant->ring & IORING_SETUP_IOPOLL)
@@ -220,11 +225,7 @@ TEST_F(demand, passthrough)
 	uring_exit(&rig->ring);
 	ASSERT_EQ(0, uring_init(&rig->ring, 64, variant->ring | CDEV_RING));
 	ASSERT_EQ(0, reg_sparse(&rig->ring, RIG_SLOTS));
-	{
-		struct io_uring_regbuf_desc d = desc_demand(rig->mem.fd, 0);
-
-		ASSERT_EQ(0, reg_one(&rig->ring, 0, &d));
-	}
+	ASSERT_EQ(0, reg_one(&rig->ring, 0, &d));
 	ASSERT_EQ(0, cdev_open(&dev, NEED_ENV("LAB_NG_MAIN"), rig->disk));
 	ASSERT_EQ(0, disk_fill(rig->disk, 0, 64 * KiB, SEED));
 	ASSERT_EQ(0, mem_poison(&rig->mem, 0, SIZE, POISON));
@@ -370,6 +371,7 @@ static void *registrar(void *arg)
 TEST(races)
 {
 	unsigned int reads = lab_scale(400, 100);
+	struct io_uring_regbuf_desc d;
 	struct registrar r = { 0 };
 	struct mover mover;
 	struct rig rig;
@@ -379,11 +381,8 @@ TEST(races)
 	p3 = NEED_PART(3);
 	r.ring = &rig.ring;
 	r.fd = rig.mem.fd;
-	{
-		struct io_uring_regbuf_desc d = desc_demand(rig.mem.fd, 0);
-
-		ASSERT_EQ(0, reg_one(&rig.ring, 0, &d));
-	}
+	d = desc_demand(rig.mem.fd, 0);
+	ASSERT_EQ(0, reg_one(&rig.ring, 0, &d));
 	mover = (struct mover) { .mem = &rig.mem, .nr_places = 3, .rest_ms = 20 };
 	ASSERT_EQ(0, disk_fill(rig.disk, 0, SIZE, SEED));
 	ASSERT_EQ(0, disk_fill(p3, 0, SIZE, SEED + 1));
@@ -409,9 +408,12 @@ TEST(races)
 					       32 * KiB, 0));
 		EXPECT_EQ(NO_MISMATCH, mem_check(&rig.mem, off, off, 32 * KiB, SEED + (i & 1)));
 	}
+	/* those that were replaced go, too: what is left is the slot's */
+	EXPECT_TRUE(bufinfo_wait(rig.mem.fd, 2, 10000));
+	ASSERT_EQ(0, reg_clear(&rig.ring, 0));
+	EXPECT_TRUE(bufinfo_wait(rig.mem.fd, 0, 10000));
 	close(p3);
 	rig_down(&rig);
-	EXPECT_EQ(0, bufinfo_attached(NULL));
 }
 
 TEST_HARNESS_MAIN

@@ -87,10 +87,11 @@ FIXTURE_SETUP(bundle)
 	self->pair = NET_PAIR_NONE;
 	self->rng = 7311;
 	NETRIG_UP(n, card, variant->kind, SIZE);
-	if (card)
+	if (card) {
 		ASSERT_EQ(0, net_tcp(n, variant->family ?: AF_INET, &self->pair));
-	else
+	} else {
 		ASSERT_EQ(0, net_local("127.0.0.1", &self->pair));
+	}
 	if (variant->user) {
 		self->user = mmap(NULL, SIZE, PROT_READ | PROT_WRITE,
 				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -111,8 +112,9 @@ FIXTURE_TEARDOWN(bundle)
 	bufring_destroy(&self->bufs);
 	net_close(&self->pair);
 	uring_exit(&n->ring);
-	if (n->mem.fd >= 0)
+	if (n->mem.fd >= 0) {
 		EXPECT_TRUE(bufinfo_wait(n->mem.fd, 0, net_patience()));
+	}
 	if (self->user)
 		munmap(self->user, SIZE);
 	netrig_down(n);
@@ -531,6 +533,7 @@ TEST_F(plain, one_by_one)
 {
 	struct netrig *n = &self->net;
 	struct bufring bufs = { 0 };
+	struct uring_res res;
 
 	if (variant->ring) {
 		ASSERT_EQ(0, bufring_create(&bufs, &n->ring, GROUP, 8, 0));
@@ -550,13 +553,9 @@ TEST_F(plain, one_by_one)
 	}
 	prep_plain(n, self->pair.tx, 0, 0, variant->sqe_flags, variant->single);
 	ASSERT_LE(0, uring_submit(&n->ring, 0));
-	{
-		struct uring_res res;
-
-		ASSERT_EQ(0, uring_wait(&n->ring, &res, net_patience()));
-		EXPECT_EQ(-ENOBUFS, res.res);
-		EXPECT_EQ(0, res.flags & IORING_CQE_F_BUFFER);
-	}
+	ASSERT_EQ(0, uring_wait(&n->ring, &res, net_patience()));
+	EXPECT_EQ(-ENOBUFS, res.res);
+	EXPECT_EQ(0, res.flags & IORING_CQE_F_BUFFER);
 	bufring_destroy(&bufs);
 }
 

@@ -4,6 +4,7 @@
  * used again, and what became of the data.
  */
 #include <sys/mman.h>
+#include <netinet/in.h>
 #include <linux/tcp.h>
 
 #include "common.h"
@@ -75,10 +76,11 @@ FIXTURE_SETUP(single)
 	self->copies = !card && !variant->user;
 	self->sqe_flags = variant->sqe_flags;
 	NETRIG_UP(n, card, MEM_UDMABUF, SIZE);
-	if (card)
+	if (card) {
 		ASSERT_EQ(0, net_tcp(n, variant->family ?: AF_INET, &self->tcp));
-	else
+	} else {
 		ASSERT_EQ(0, net_local("127.0.0.1", &self->tcp));
+	}
 	d = desc_dmabuf(n->mem.fd, self->tcp.tx);
 	if (self->copies)
 		d.flags = IO_REGBUF_DMABUF_COPY_OK;
@@ -102,8 +104,9 @@ FIXTURE_TEARDOWN(single)
 	net_close(&self->tcp);
 	uring_exit(&n->ring);
 	/* nothing is left behind */
-	if (n->mem.fd >= 0)
+	if (n->mem.fd >= 0) {
 		EXPECT_TRUE(bufinfo_wait(n->mem.fd, 0, net_patience()));
+	}
 	if (self->user)
 		munmap(self->user, SIZE);
 	netrig_down(n);
@@ -201,6 +204,8 @@ TEST_F(single, many_in_an_skb)
 	struct uring_res res;
 
 	NOT_OF_COPIES(self);
+	/* room for all: who has to wait for it is overtaken */
+	net_set(self->tcp.tx, SOL_SOCKET, SO_SNDBUFFORCE, 4 * MiB);
 	for (int round = 0; round < 5; round++) {
 		unsigned int want = 0;
 
@@ -393,6 +398,7 @@ TEST_F(single, socket_is_closed)
 	const struct piece all = { SEED, 0, SIZE };
 	struct netrig *n = &self->net;
 
+	NOT_OF_COPIES(self);
 	narrow(&self->tcp);
 	prep(n, &self->tcp, self->base, 0, SIZE, self->sqe_flags)->user_data = 1;
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
@@ -517,8 +523,9 @@ FIXTURE_TEARDOWN(chain)
 {
 	net_close(&self->tcp);
 	uring_exit(&self->net.ring);
-	if (self->net.mem.fd >= 0)
+	if (self->net.mem.fd >= 0) {
 		EXPECT_TRUE(bufinfo_wait(self->net.mem.fd, 0, net_patience()));
+	}
 	netrig_down(&self->net);
 	close(self->disk);
 }
