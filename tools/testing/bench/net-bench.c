@@ -4,7 +4,7 @@
  *
  *   net-bench [options] KIND:SIZE...
  *
- *   KIND       send | plain | pages | dmabuf | bar    (netbuf.h)
+ *   KIND       send | plain | pages | dmabuf | bar | bundle | bundle1    (netbuf.h)
  *   SIZE       bytes of a request, or with k, m:  64 4k 1m
  *
  *   -d CARD    the environment has LAB_NET_<CARD> and LAB_NET_<CARD>_PEER [E1000E]
@@ -32,6 +32,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "bufring.h"
 #include "counters.h"
 #include "fail.h"
 #include "link.h"
@@ -51,9 +52,11 @@ struct job {
 	struct uring ring;
 	struct mem buf;
 	struct net_pair conn;
+	struct bufring bufs;		/* of bundles */
 	struct receiver receiver;
 	unsigned char *pattern;
 	unsigned int notifications;	/* to come */
+	size_t part;			/* bytes of a request */
 	uint64_t seed;
 	long wrong;
 	uint64_t verified;
@@ -99,6 +102,27 @@ static void prepare(struct job *job, unsigned int nr)
 	sqe->buf_index = 0;
 }
 
+#define GROUP	1
+
+/* The next @n pieces in one request, which names none of them */
+static void prepare_bundle(struct job *job, unsigned int first, unsigned int n)
+{
+	struct io_uring_sqe *sqe = uring_sqe(&job->ring);
+
+	for (unsigned int i = first; i < first + n; i++)
+		bufring_add(&job->bufs, bufring_reg(0, i * job->c->size),
+			    (unsigned int)job->c->size, (__u16)i);
+	sqe->opcode = IORING_OP_SEND_ZC;
+	sqe->fd = job->conn.tx;
+	sqe->flags = IOSQE_BUFFER_SELECT;
+	sqe->ioprio = IORING_RECVSEND_FIXED_BUF | IORING_RECVSEND_BUNDLE;
+	if (job->c->kind == SOURCE_BUNDLE_SINGLE)
+		sqe->ioprio |= IORING_SEND_ZC_SINGLE_CQE;
+	sqe->msg_flags = more(job->c, first + n - 1);
+	sqe->buf_group = GROUP;
+	job->part = n * job->c->size;
+}
+
 /* Takes what is there: how many results of requests, or -errno. */
 static int reap(struct job *job)
 {
@@ -112,8 +136,13 @@ static int reap(struct job *job)
 		}
 		if (cqe.res < 0)
 			return fail(job->c->name, -cqe.res, "SEND_ZC");
-		if ((size_t)cqe.res != job->c->size)
+		if ((size_t)cqe.res != job->part)
 			return fail(job->c->name, EIO, "SEND_ZC sent only a part");
+		/* the only one comes when a notification would */
+		if (job->c->kind == SOURCE_BUNDLE_SINGLE) {
+			job->notifications--;
+			continue;
+		}
 		job->notifications += !!(cqe.flags & IORING_CQE_F_MORE);
 		results++;
 	}
@@ -145,6 +174,15 @@ static int send_zc(struct job *job)
 		n = job->c->count - done;
 		if (n > job->c->depth)
 			n = job->c->depth;
+		if (source_is_bundle(job->c->kind)) {
+			bool single = job->c->kind == SOURCE_BUNDLE_SINGLE;
+
+			prepare_bundle(job, done, n);
+			job->notifications += single;
+			/* the receiver acknowledges a window as a whole */
+			ret = single ? ring_submit_and_wait(&job->ring, 0) : submit(job, 1);
+			continue;
+		}
 		for (unsigned int i = 0; i < n; i++)
 			prepare(job, done + i);
 		ret = submit(job, n);
@@ -287,7 +325,7 @@ static int job_start(struct job *job, const struct netrig *link, const struct be
 {
 	int ret;
 
-	*job = (struct job){ .c = c, .seed = seed << 16, .buf.fd = -1 };
+	*job = (struct job){ .c = c, .seed = seed << 16, .buf.fd = -1, .part = c->size };
 	job->pattern = resident(span(c));
 	if (!job->pattern)
 		return -ENOMEM;
@@ -299,6 +337,8 @@ static int job_start(struct job *job, const struct netrig *link, const struct be
 		ret = netbuf_create(&job->buf, c->kind, span(c));
 	if (!ret && c->kind != SOURCE_SEND)
 		ret = buffer_register(&job->buf, &job->ring, job->conn.tx);
+	if (!ret && source_is_bundle(c->kind))
+		ret = bufring_create(&job->bufs, &job->ring, GROUP, MAX_COUNT, 0);
 	if (!ret)
 		ret = receiver_start(&job->receiver, &job->conn, job->pattern, span(c));
 	return ret;
@@ -307,6 +347,7 @@ static int job_start(struct job *job, const struct netrig *link, const struct be
 static void job_end(struct job *job)
 {
 	receiver_stop(&job->receiver);
+	bufring_destroy(&job->bufs);
 	if (job->c->kind != SOURCE_SEND)
 		buffer_unregister(&job->ring);
 	uring_exit(&job->ring);

@@ -16,6 +16,8 @@ const char *const source_name[SOURCES] = {
 	[SOURCE_PAGES] = "pages",
 	[SOURCE_DMABUF] = "dmabuf",
 	[SOURCE_BAR] = "bar",
+	[SOURCE_BUNDLE] = "bundle",
+	[SOURCE_BUNDLE_SINGLE] = "bundle1",
 };
 
 static char *huge_page;
@@ -40,6 +42,8 @@ int netbuf_create(struct mem *buf, enum source source, size_t size)
 	case SOURCE_PAGES:
 		return pool_memory(buf, size);
 	case SOURCE_DMABUF:
+	case SOURCE_BUNDLE:
+	case SOURCE_BUNDLE_SINGLE:
 		return buffer_export(buf, MEM_CMA, size);
 	case SOURCE_BAR:
 		return buffer_export(buf, MEM_BAR, size);

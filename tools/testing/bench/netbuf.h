@@ -9,6 +9,7 @@
 #ifndef BENCH_NETBUF_H
 #define BENCH_NETBUF_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "buffer.h"
@@ -19,6 +20,8 @@ enum source {
 	SOURCE_PAGES,		/* the same with pages of 4 KiB, 128 KiB of them in one piece */
 	SOURCE_DMABUF,		/* SEND_ZC, dma-buf */
 	SOURCE_BAR,		/* SEND_ZC, a PCI BAR as a dma-buf */
+	SOURCE_BUNDLE,		/* dma-buf; one SEND_ZC for what is submitted together */
+	SOURCE_BUNDLE_SINGLE,	/* the same, with one completion */
 	SOURCES,
 };
 
@@ -28,6 +31,11 @@ extern const char *const source_name[SOURCES];
 
 /* Takes the huge page; 0 or -errno, and says on stderr what failed. */
 int netbuf_init(void);
+
+static inline bool source_is_bundle(unsigned int source)
+{
+	return source == SOURCE_BUNDLE || source == SOURCE_BUNDLE_SINGLE;
+}
 
 /* For buffer.h's functions from here on. */
 int netbuf_create(struct mem *buf, enum source source, size_t size);
