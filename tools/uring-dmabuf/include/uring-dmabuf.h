@@ -208,6 +208,14 @@ int io_uring_dmabuf_explain(int err, const struct io_uring_dmabuf_reason *why,
 #define IO_URING_DMABUF_OP_WRITEV_FIXED	61
 /* io_uring_sqe.ioprio of a send that is a vector of offsets */
 #define IO_URING_DMABUF_SEND_FIXED_BUF	(1U << 2)
+/* @zc_flags of sends: entries of a buffer ring, as many as fit, in one message */
+#define IO_URING_DMABUF_SEND_BUNDLE	(1U << 4)
+/* one completion, when the memory may change (IO_URING_DMABUF_FEATURE_SINGLE_CQE) */
+#define IO_URING_DMABUF_SEND_SINGLE_CQE	(1U << 6)
+/* io_uring_cqe.flags of such a send, if it was asked whether data is copied: it was */
+#define IO_URING_DMABUF_CQE_COPIED	(1U << 6)
+/* what io_uring_buf.addr of a registered buffer is made of: its slot above its offset */
+#define IO_URING_DMABUF_BUF_SHIFT	48
 
 static inline void
 io_uring_prep_read_dmabuf(struct io_uring_sqe *sqe, int fd, uint64_t buf_off,
@@ -261,6 +269,39 @@ io_uring_prep_sendmsg_zc_dmabuf(struct io_uring_sqe *sqe, int sockfd,
 	io_uring_prep_sendmsg_zc(sqe, sockfd, msg, flags);
 	sqe->ioprio |= IO_URING_DMABUF_SEND_FIXED_BUF;
 	sqe->buf_index = (uint16_t)slot;
+}
+
+/*
+ * Buffer rings whose entries are parts of registered buffers, of any kind
+ * (IO_URING_DMABUF_FEATURE_PROVIDED): as io_uring_buf_ring_add(), and what follows it is the same
+ */
+static inline void
+io_uring_dmabuf_buf_ring_add(struct io_uring_buf_ring *br, unsigned int slot, uint64_t buf_off,
+			     unsigned int len, unsigned short bid, int mask, int buf_offset)
+{
+	struct io_uring_buf *buf = &br->bufs[(br->tail + buf_offset) & mask];
+
+	buf->addr = (uint64_t)slot << IO_URING_DMABUF_BUF_SHIFT | buf_off;
+	buf->len = len;
+	buf->bid = bid;
+}
+
+/* Into the next entry of the ring, @len bytes at most; 0: all of it */
+static inline void
+io_uring_prep_read_provided_dmabuf(struct io_uring_sqe *sqe, int fd, unsigned int len,
+				   uint64_t offset, unsigned int group)
+{
+	io_uring_prep_read_fixed(sqe, fd, NULL, len, offset, (int)group);
+	sqe->flags |= IOSQE_BUFFER_SELECT;
+}
+
+/* The next entry, or with IO_URING_DMABUF_SEND_BUNDLE the next ones, @len bytes at most; 0: all */
+static inline void
+io_uring_prep_send_zc_provided_dmabuf(struct io_uring_sqe *sqe, int sockfd, size_t len,
+				      int flags, unsigned int zc_flags, unsigned int group)
+{
+	io_uring_prep_send_zc_fixed(sqe, sockfd, NULL, len, flags, zc_flags, group);
+	sqe->flags |= IOSQE_BUFFER_SELECT;
 }
 
 /* ---- memory ---- */

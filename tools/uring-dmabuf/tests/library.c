@@ -173,6 +173,69 @@ TEST_F(lib, sends_a_copy_where_it_may)
 	net_close(&pair);
 }
 
+/* The kernel chooses the place; the completions say which it was */
+TEST_F(lib, provided)
+{
+	struct io_uring *ring = &self->ring;
+	struct io_uring_buf_ring *pool;
+	struct io_uring_buf_reg reg = { .ring_entries = 4, .bgid = 7 };
+	struct io_uring_dmabuf_caps caps;
+	struct io_uring_cqe *cqe;
+	struct net_pair pair;
+	int mask;
+
+	ASSERT_EQ(0, io_uring_dmabuf_query(&caps));
+	ASSERT_TRUE(caps.features & IO_URING_DMABUF_FEATURE_PROVIDED);
+	ASSERT_TRUE(caps.features & IO_URING_DMABUF_FEATURE_SINGLE_CQE);
+	ASSERT_EQ(0, net_local("127.0.0.1", &pair));
+	ASSERT_EQ(0, io_uring_dmabuf_register(ring, 3, self->mem.fd, self->disk,
+					      IO_URING_DMABUF_COPY_OK, NULL));
+	ASSERT_EQ(0, disk_fill(self->disk, 0, SIZE, SEED + 5));
+	pool = aligned_alloc(4096, 4096);
+	ASSERT_NE(NULL, pool);
+	reg.ring_addr = (uintptr_t)pool;
+	ASSERT_EQ(0, io_uring_register_buf_ring(ring, &reg, 0));
+	io_uring_buf_ring_init(pool);
+	mask = io_uring_buf_ring_mask(4);
+	io_uring_dmabuf_buf_ring_add(pool, 3, 512 * KiB, 8192, 40, mask, 0);
+	io_uring_dmabuf_buf_ring_add(pool, 3, 64 * KiB, 1000, 41, mask, 1);
+	io_uring_dmabuf_buf_ring_add(pool, 3, 512 * KiB + 4096, 500, 42, mask, 2);
+	io_uring_buf_ring_advance(pool, 3);
+
+	io_uring_prep_read_provided_dmabuf(io_uring_get_sqe(ring), self->disk, 0, 4096, 7);
+	ASSERT_EQ(1, io_uring_submit_and_wait(ring, 1));
+	ASSERT_EQ(0, io_uring_wait_cqe(ring, &cqe));
+	EXPECT_EQ(8192, cqe->res);
+	EXPECT_EQ(40 << IORING_CQE_BUFFER_SHIFT | IORING_CQE_F_BUFFER, cqe->flags);
+	io_uring_cqe_seen(ring, cqe);
+	ASSERT_EQ(0, dmabuf_mem_copy_from(&self->mem, 512 * KiB, self->data, 8192));
+	EXPECT_EQ(NO_MISMATCH, pattern_check(self->data, 4096, 8192, SEED + 5));
+
+	/* the other two, in their order, with one completion */
+	pattern_fill(self->data, 0, 1000, SEED + 6);
+	ASSERT_EQ(0, dmabuf_mem_copy_to(&self->mem, 64 * KiB, self->data, 1000));
+	io_uring_prep_send_zc_provided_dmabuf(io_uring_get_sqe(ring), pair.tx, 0, 0,
+					      IO_URING_DMABUF_SEND_BUNDLE |
+					      IO_URING_DMABUF_SEND_SINGLE_CQE, 7);
+	ASSERT_EQ(1, io_uring_submit_and_wait(ring, 1));
+	ASSERT_EQ(0, io_uring_wait_cqe(ring, &cqe));
+	EXPECT_EQ(1500, cqe->res);
+	EXPECT_EQ(41 << IORING_CQE_BUFFER_SHIFT | IORING_CQE_F_BUFFER,
+		  cqe->flags & ~IO_URING_DMABUF_CQE_COPIED);
+	io_uring_cqe_seen(ring, cqe);
+	EXPECT_EQ(-EAGAIN, io_uring_peek_cqe(ring, &cqe));
+	ASSERT_EQ(1500, recv(pair.rx, self->data, 1500, MSG_WAITALL));
+	EXPECT_EQ(NO_MISMATCH, pattern_check(self->data, 0, 1000, SEED + 6));
+	EXPECT_EQ(NO_MISMATCH, pattern_check(self->data + 1000, 4096 + 4096, 500, SEED + 5));
+
+	/* nothing is left */
+	io_uring_prep_read_provided_dmabuf(io_uring_get_sqe(ring), self->disk, 0, 4096, 7);
+	EXPECT_EQ(-ENOBUFS, done(ring));
+	EXPECT_EQ(0, io_uring_unregister_buf_ring(ring, 7));
+	free(pool);
+	net_close(&pair);
+}
+
 TEST_F(lib, parts_and_targets)
 {
 	struct io_uring *ring = &self->ring;
