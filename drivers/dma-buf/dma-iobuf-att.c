@@ -93,13 +93,16 @@ static void dma_iobuf_att_unmap(struct dma_iobuf_att *att, void *next)
 static void dma_iobuf_invalidate(struct dma_buf_attachment *attach)
 {
 	struct dma_iobuf_att *att = attach->importer_priv;
+	struct dma_iobuf_map *map;
 
 	dma_resv_assert_held(att->dmabuf->resv);
-	if (IS_ERR(rcu_access_pointer(att->map)) ||
-	    (!rcu_access_pointer(att->map) && !att->pending && !att->parked))
+	map = rcu_dereference_protected(att->map, true);
+	/* of one that ends, commands may be left: dma_iobuf_att_wait_parked() */
+	if (IS_ERR_OR_NULL(map) && !att->pending && !att->parked)
 		return;
 	WRITE_ONCE(att->nr_invals, att->nr_invals + 1);
-	dma_iobuf_att_unmap(att, NULL);
+	/* what is dead stays dead */
+	dma_iobuf_att_unmap(att, IS_ERR(map) ? map : NULL);
 }
 
 static const struct dma_buf_attach_ops dma_iobuf_attach_ops = {
@@ -302,10 +305,13 @@ static int dma_iobuf_att_publish(struct dma_iobuf_att *att,
 }
 
 /*
- * One step under the reservation lock. 1: the exporter has work to do on the
- * memory first. It may have begun that when it mapped; the mapping then waits in
- * &dma_iobuf_att.pending, where an invalidation finds it.
+ * One step under the reservation lock. DMA_IOBUF_STEP_EXPORTER: it has work to do on
+ * the memory first. It may have begun that when it mapped; the mapping then waits in
+ * &dma_iobuf_att.pending, where an invalidation finds it. DMA_IOBUF_STEP_COMMANDS:
+ * some have the last mapping still.
  */
+enum { DMA_IOBUF_STEP_EXPORTER = 1, DMA_IOBUF_STEP_COMMANDS };
+
 static int dma_iobuf_att_map_step(struct dma_iobuf_att *att,
 				  struct dma_iobuf_reason *why)
 {
@@ -320,10 +326,11 @@ static int dma_iobuf_att_map_step(struct dma_iobuf_att *att,
 		return PTR_ERR_OR_ZERO(map);
 	}
 	if (!dma_iobuf_exporter_done(att->dmabuf))
-		return 1;
+		return DMA_IOBUF_STEP_EXPORTER;
 	/* an exporter may keep one mapping only for an attachment */
 	if (att->parked) {
-		dma_iobuf_att_finish(att);
+		if (!dma_iobuf_att_reap(att))
+			return DMA_IOBUF_STEP_COMMANDS;
 		dma_iobuf_drop_done(att);
 	}
 	if (!att->pending) {
@@ -333,7 +340,7 @@ static int dma_iobuf_att_map_step(struct dma_iobuf_att *att,
 					      PTR_ERR(sgt));
 		att->pending = sgt;
 		if (!dma_iobuf_exporter_done(att->dmabuf))
-			return 1;
+			return DMA_IOBUF_STEP_EXPORTER;
 	}
 	ret = dma_iobuf_att_publish(att, why);
 	if (ret) {
@@ -361,7 +368,16 @@ static int dma_iobuf_att_map(struct dma_iobuf_att *att,
 		dma_resv_unlock(resv);
 		if (ret <= 0)
 			return ret;
-		ret = dma_iobuf_wait_exporter(att, why);
+		if (ret == DMA_IOBUF_STEP_EXPORTER) {
+			ret = dma_iobuf_wait_exporter(att, why);
+		} else if (fatal_signal_pending(current)) {
+			dma_iobuf_why(why, DMA_IOBUF_STAGE_FENCE, 0);
+			ret = -EINTR;
+		} else {
+			/* a device takes its time: without the lock */
+			schedule_timeout_uninterruptible(1);
+			ret = 0;
+		}
 	} while (!ret);
 	return ret;
 }
