@@ -258,6 +258,9 @@ static struct dma_iobuf_att *dma_iobuf_att_of(struct dma_iobuf *buf,
 
 	guard(rcu)();
 	for (i = 0; i < nr; i++) {
+		/* it makes room (dma_iobuf_publish()), and is no target any more */
+		if (!smp_load_acquire(&buf->dev[i]))
+			continue;
 		att = rcu_dereference(buf->att[i]);
 		if (att->idev == idev && refcount_inc_not_zero(&att->ref))
 			return att;
@@ -279,7 +282,8 @@ bool dma_iobuf_has_target(struct dma_iobuf *buf,
 
 	guard(rcu)();
 	for (i = 0; i < nr; i++)
-		if (rcu_dereference(buf->att[i])->idev == idev)
+		if (smp_load_acquire(&buf->dev[i]) &&
+		    rcu_dereference(buf->att[i])->idev == idev)
 			return true;
 	return false;
 }
@@ -322,19 +326,38 @@ static void dma_iobuf_age(struct dma_iobuf *buf)
 			continue;
 		buf->hits[i] = hits;
 		buf->used[i] = buf->clock;
+		buf->fresh[i] = 0;
 	}
 }
 
-/* The entry that is idle longest, but for those in @chosen; there is one */
+/* Who has it attached is on the way with a first command */
+static bool dma_iobuf_is_fresh(const struct dma_iobuf *buf, unsigned int i)
+{
+	return buf->fresh[i] && time_before(jiffies, buf->fresh[i] + HZ);
+}
+
+/*
+ * The entry that is idle longest, but for those in @chosen; there is one. What is
+ * fresh was not used either, and comes last: those who want an entry would take
+ * theirs from each other before a command gets there.
+ */
 static unsigned int dma_iobuf_idlest(const struct dma_iobuf *buf,
 				     unsigned long chosen)
 {
 	unsigned int i, best = buf->nr_att;
+	bool fresh, best_fresh = true;
 
-	for (i = 0; i < buf->nr_att; i++)
-		if (!test_bit(i, &chosen) &&
-		    (best == buf->nr_att || buf->used[i] < buf->used[best]))
-			best = i;
+	for (i = 0; i < buf->nr_att; i++) {
+		if (test_bit(i, &chosen))
+			continue;
+		fresh = dma_iobuf_is_fresh(buf, i);
+		if (best != buf->nr_att &&
+		    (fresh > best_fresh || (fresh == best_fresh &&
+					    buf->used[i] >= buf->used[best])))
+			continue;
+		best = i;
+		best_fresh = fresh;
+	}
 	return best;
 }
 
@@ -403,6 +426,7 @@ static int dma_iobuf_publish(struct dma_iobuf *buf, struct dma_iobuf_att **atts,
 	for (k = 0; k < nr_new; k++) {
 		buf->hits[to[k]] = dma_iobuf_att_hits(atts[k]);
 		buf->used[to[k]] = buf->clock;
+		buf->fresh[to[k]] = jiffies ?: 1;
 		rcu_assign_pointer(buf->att[to[k]], atts[k]);
 		/* pairs with dma_iobuf_map_get(): the attachment is there */
 		smp_store_release(&buf->dev[to[k]], atts[k]->idev->dev);
@@ -696,6 +720,9 @@ static int dma_iobuf_prepare_set(struct dma_iobuf *buf,
 	}
 	/* if only a mapping was gone, a new device has nothing to do with this I/O */
 	if (missing && (retarget || !mapped)) {
+		/* it gave way, and what was charged for it is not any more */
+		if (buf->flags & DMA_IOBUF_EVICT)
+			return -EBADF;
 		if (dma_iobuf_knows_disk(buf, set)) {
 			ret = dma_iobuf_add_set(buf, set);
 			/* 0: somebody else was quicker, and has attached it */
@@ -726,7 +753,7 @@ static int dma_iobuf_prepare_set(struct dma_iobuf *buf,
  * Context: process context, sleeps, waits for the exporter. A fatal signal ends
  * the wait.
  * Return: 0; 1: a device that was missing is attached now; -EBADF: @file was not a
- * target of @buf; -ENODEV: its devices are gone; -EINTR, also if the exporter's
+ * target of @buf, or is none any more (DMA_IOBUF_EVICT); -ENODEV: its devices are gone; -EINTR, also if the exporter's
  * wait was interrupted; or the exporter's error.
  */
 int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool retarget)

@@ -313,6 +313,7 @@ struct dma_iobuf {
 	unsigned int		next_disk;
 	u64			used[DMA_IOBUF_MAX_DEVS];
 	u64			hits[DMA_IOBUF_MAX_DEVS];
+	unsigned long		fresh[DMA_IOBUF_MAX_DEVS];
 	u64			clock;
 	struct dma_buf		*dmabuf;
 	enum dma_data_direction	dir;
