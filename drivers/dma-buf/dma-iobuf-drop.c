@@ -18,6 +18,8 @@
 /* a mapping is unmapped at most three of the first, and some of the second, after its use */
 #define DMA_IOBUF_DROP_IDLE	(HZ / 4)
 #define DMA_IOBUF_DROP_SOON	(HZ / 20 ?: 1)
+/* ticks that a mapping which nobody has used yet is left, at most: 2 to the power of this */
+#define DMA_IOBUF_DROP_VAIN	8U
 
 /**
  * struct dma_iobuf_drop - what drops the mappings of an attachment
@@ -27,6 +29,11 @@
  * @work:	unmaps
  * @queued:	@work is queued, and has a reference to @att->held
  * @hits:	those that the last tick has seen
+ * @idle:	what @hits was when @work was queued
+ * @first:	what it was when the mapping was made
+ * @maps:	which mapping @ticks are of
+ * @ticks:	while no command has used the mapping
+ * @vain:	mappings in a row that no command has used
  * @nr:		mappings dropped so far; under the reservation lock
  */
 struct dma_iobuf_drop {
@@ -36,6 +43,11 @@ struct dma_iobuf_drop {
 	struct dma_iobuf_work	work;
 	bool			queued;
 	u64			hits;
+	u64			idle;
+	unsigned long		first;
+	u64			maps;
+	unsigned int		ticks;
+	unsigned int		vain;
 	u64			nr;
 };
 
@@ -64,9 +76,14 @@ static void dma_iobuf_drop_step(struct dma_iobuf_drop *drop)
 		return;
 	}
 	map = rcu_dereference_protected(att->map, true);
+	if (IS_ERR_OR_NULL(map) || dma_iobuf_att_hits(att) != drop->idle)
+		return;
+	if ((unsigned long)drop->idle == drop->first)
+		WRITE_ONCE(drop->vain, min(drop->vain + 1, DMA_IOBUF_DROP_VAIN));
+	else
+		WRITE_ONCE(drop->vain, 0);
 	/* who comes now has to map again */
-	if (!IS_ERR_OR_NULL(map) && dma_iobuf_att_hits(att) == drop->hits)
-		dma_iobuf_att_park(att, NULL);
+	dma_iobuf_att_park(att, NULL);
 }
 
 static void dma_iobuf_drop_work(struct dma_iobuf_work *work)
@@ -80,6 +97,23 @@ static void dma_iobuf_drop_work(struct dma_iobuf_work *work)
 	/* pairs with dma_iobuf_drop_tick(): the work is not used any more */
 	smp_store_release(&drop->queued, false);
 	kref_put(&att->held, dma_iobuf_att_unhold);
+}
+
+/*
+ * Somebody had the mapping made, and no command came: it may be throttled, or queued
+ * behind others. It would have it made again, and again not be there in time, so that it
+ * gets twice the time whenever that was in vain.
+ */
+static bool dma_iobuf_drop_waits(struct dma_iobuf_drop *drop, u64 hits)
+{
+	u64 maps = READ_ONCE(drop->att->nr_maps);
+
+	if (maps != drop->maps) {
+		drop->maps = maps;
+		drop->ticks = 0;
+	}
+	return (unsigned long)hits == READ_ONCE(drop->first) &&
+	       ++drop->ticks < 1U << READ_ONCE(drop->vain);
 }
 
 static void dma_iobuf_drop_tick(struct work_struct *ws)
@@ -96,13 +130,14 @@ static void dma_iobuf_drop_tick(struct work_struct *ws)
 	/* the next mapping begins anew */
 	if (!taken && !mapped)
 		return;
-	if (!taken && hits != drop->hits) {
+	if (!taken && (hits != drop->hits || dma_iobuf_drop_waits(drop, hits))) {
 		drop->hits = hits;
 		dma_iobuf_drop_again(drop, DMA_IOBUF_DROP_IDLE);
 		return;
 	}
 	if (!smp_load_acquire(&drop->queued)) {
 		drop->queued = true;
+		drop->idle = hits;
 		kref_get(&att->held);
 		dma_iobuf_user_queue(drop->user, &drop->work, dma_iobuf_drop_work);
 	}
@@ -139,8 +174,10 @@ void dma_iobuf_drop_free(struct dma_iobuf_att *att)
 /* there is a mapping; under the reservation lock */
 void dma_iobuf_drop_mapped(struct dma_iobuf_att *att)
 {
-	if (att->drop)
-		dma_iobuf_drop_again(att->drop, DMA_IOBUF_DROP_IDLE);
+	if (!att->drop)
+		return;
+	WRITE_ONCE(att->drop->first, dma_iobuf_att_hits(att));
+	dma_iobuf_drop_again(att->drop, DMA_IOBUF_DROP_IDLE);
 }
 
 /* No mapping comes any more, and no tick is left when this returns */
