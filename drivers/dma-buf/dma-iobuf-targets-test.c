@@ -7,6 +7,8 @@
 #include <kunit/test.h>
 #include <linux/delay.h>
 #include <linux/dma-buf.h>
+#include <linux/dma-resv.h>
+#include <linux/kthread.h>
 #include <linux/slab.h>
 
 #include "dma-iobuf-internal.h"
@@ -30,16 +32,26 @@ static struct sg_table *fake_map(struct dma_buf_attachment *attach,
 	return sgt;
 }
 
+struct fake {
+	struct completion	released;
+	atomic_t		unmapped;
+};
+
 static void fake_unmap(struct dma_buf_attachment *attach, struct sg_table *sgt,
 		       enum dma_data_direction dir)
 {
+	struct fake *fake = attach->dmabuf->priv;
+
+	atomic_inc(&fake->unmapped);
 	sg_free_table(sgt);
 	kfree(sgt);
 }
 
 static void fake_release(struct dma_buf *dmabuf)
 {
-	complete(dmabuf->priv);
+	struct fake *fake = dmabuf->priv;
+
+	complete(&fake->released);
 }
 
 static const struct dma_buf_ops fake_ops = {
@@ -52,7 +64,7 @@ static const struct dma_buf_ops fake_ops = {
 
 struct targets {
 	struct dma_buf		*dmabuf;
-	struct completion	released;
+	struct fake		fake;
 	struct dma_iobuf	*buf;
 	struct dma_iobuf_dev	*idev[NR];
 };
@@ -64,11 +76,11 @@ static int targets_init(struct kunit *test)
 	unsigned int i;
 
 	KUNIT_ASSERT_NOT_NULL(test, t);
-	init_completion(&t->released);
+	init_completion(&t->fake.released);
 	info.ops = &fake_ops;
 	info.size = SIZE;
 	info.flags = O_RDWR;
-	info.priv = &t->released;
+	info.priv = &t->fake;
 	t->dmabuf = dma_buf_export(&info);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, t->dmabuf);
 	t->buf = dma_iobuf_create(t->dmabuf, DMA_BIDIRECTIONAL, DMA_IOBUF_EVICT);
@@ -102,7 +114,7 @@ static void targets_exit(struct kunit *test)
 	}
 	/* nothing of what made room is left: the memory goes */
 	dma_buf_put(t->dmabuf);
-	KUNIT_EXPECT_NE(test, 0, wait_for_completion_timeout(&t->released, 20 * HZ));
+	KUNIT_EXPECT_NE(test, 0, wait_for_completion_timeout(&t->fake.released, 20 * HZ));
 }
 
 /* As a request does it that finds device @i not to be a target */
@@ -174,6 +186,8 @@ static void used_ones_stay(struct kunit *test)
 
 	for (i = 0; i < NR; i++) {
 		KUNIT_ASSERT_EQ(test, 0, add(t, i));
+		/* what it was added for */
+		KUNIT_ASSERT_EQ(test, 0, command(t, i));
 		for (k = 0; k < ARRAY_SIZE(busy); k++)
 			if (busy[k] <= i)
 				KUNIT_ASSERT_EQ(test, 0, command(t, busy[k]));
@@ -227,6 +241,166 @@ static void commands_that_run(struct kunit *test)
 	dma_iobuf_map_put(map);
 }
 
+/* ---- at the same time ---- */
+
+struct helper {
+	struct targets		*t;
+	struct task_struct	*task;
+	unsigned int		device;
+	int			ret;
+	u64			commands, adds;
+	bool			done;
+};
+
+static void helper_start(struct kunit *test, struct helper *h, struct targets *t,
+			 int (*fn)(void *))
+{
+	h->t = t;
+	h->task = kthread_run(fn, h, "iobuf-test");
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, h->task);
+	get_task_struct(h->task);
+}
+
+static void helper_stop(struct helper *h)
+{
+	kthread_stop_put(h->task);
+}
+
+static int exporter_wants_it(void *data)
+{
+	struct helper *h = data;
+
+	dma_resv_lock(h->t->dmabuf->resv, NULL);
+	dma_buf_invalidate_mappings(h->t->dmabuf);
+	/* from here on it is the exporter's */
+	h->ret = atomic_read(&h->t->fake.unmapped);
+	dma_resv_unlock(h->t->dmabuf->resv);
+	smp_store_release(&h->done, true);
+	while (!kthread_should_stop())
+		msleep(20);
+	return 0;
+}
+
+/* Who made room has a command still: the exporter gets its memory when that is done */
+static void exporter_waits_for_commands(struct kunit *test)
+{
+	struct targets *t = test->priv;
+	struct dma_iobuf_map *map;
+	struct helper h = { };
+	unsigned int i;
+	int before;
+
+	KUNIT_ASSERT_EQ(test, 0, add(t, 0));
+	map = dma_iobuf_map_get(t->buf, t->idev[0]->dev);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, map);
+	for (i = 1; i <= DMA_IOBUF_MAX_DEVS; i++) {
+		KUNIT_ASSERT_EQ(test, 0, add(t, i));
+		KUNIT_ASSERT_EQ(test, 0, command(t, i));
+	}
+	KUNIT_ASSERT_FALSE(test, dma_iobuf_has_target(t->buf, t->idev[0]));
+	/* it waits for the command by now */
+	msleep(100);
+	before = atomic_read(&t->fake.unmapped);
+	helper_start(test, &h, t, exporter_wants_it);
+	msleep(200);
+	KUNIT_EXPECT_FALSE(test, smp_load_acquire(&h.done));
+	dma_iobuf_map_put(map);
+	for (i = 0; i < 1000 && !smp_load_acquire(&h.done); i++)
+		msleep(20);
+	KUNIT_EXPECT_TRUE(test, h.done);
+	helper_stop(&h);
+	/* those of all that are targets, and this one */
+	KUNIT_EXPECT_EQ(test, before + DMA_IOBUF_MAX_DEVS + 1, h.ret);
+	/* what ended did not come back */
+	KUNIT_EXPECT_EQ(test, -EBADF, command(t, 0));
+}
+
+static int adds_one(void *data)
+{
+	struct helper *h = data;
+
+	h->ret = add(h->t, h->device);
+	smp_store_release(&h->done, true);
+	while (!kthread_should_stop())
+		msleep(20);
+	return 0;
+}
+
+/* Who is told that a device is no target can rely on that: it adds it, or finds who did */
+static void no_target_from_then_on(struct kunit *test)
+{
+	struct targets *t = test->priv;
+	struct helper h = { .device = DMA_IOBUF_MAX_DEVS };
+	unsigned int i;
+
+	for (i = 0; i < DMA_IOBUF_MAX_DEVS; i++) {
+		KUNIT_ASSERT_EQ(test, 0, add(t, i));
+		KUNIT_ASSERT_EQ(test, 0, command(t, i));
+	}
+	helper_start(test, &h, t, adds_one);
+	/* a command would count as use */
+	while (READ_ONCE(t->buf->dev[0]) && !smp_load_acquire(&h.done))
+		cpu_relax();
+	KUNIT_EXPECT_EQ(test, -EBADF, command(t, 0));
+	KUNIT_EXPECT_FALSE(test, dma_iobuf_has_target(t->buf, t->idev[0]));
+	while (!smp_load_acquire(&h.done))
+		msleep(20);
+	helper_stop(&h);
+	KUNIT_EXPECT_EQ(test, 0, h.ret);
+}
+
+/* I/O to a device that may have to give way: add and try again, as a request does */
+static int reads(void *data)
+{
+	struct helper *h = data;
+	int ret;
+
+	while (!kthread_should_stop()) {
+		ret = command(h->t, h->device);
+		if (!ret) {
+			WRITE_ONCE(h->commands, h->commands + 1);
+		} else if (ret == -EBADF && !dma_iobuf_has_target(h->t->buf,
+						h->t->idev[h->device])) {
+			ret = add(h->t, h->device);
+			h->adds++;
+		}
+		if (ret && ret != -EBADF)
+			h->ret = ret;
+		usleep_range(500, 1000);
+	}
+	return 0;
+}
+
+/* More that are busy than there is room for: each gets its turn */
+static void nobody_starves(struct kunit *test)
+{
+	const unsigned int nr = DMA_IOBUF_MAX_DEVS + 4;
+	struct targets *t = test->priv;
+	u64 last[DMA_IOBUF_MAX_DEVS + 4] = { };
+	unsigned int i, round;
+	struct helper *h;
+
+	h = kunit_kcalloc(test, nr, sizeof(*h), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, h);
+	for (i = 0; i < nr; i++) {
+		h[i].device = i;
+		helper_start(test, &h[i], t, reads);
+	}
+	for (round = 0; round < 2; round++) {
+		msleep(4000);
+		for (i = 0; i < nr; i++) {
+			u64 now = READ_ONCE(h[i].commands);
+
+			KUNIT_EXPECT_GT_MSG(test, now, last[i], "device %u", i);
+			last[i] = now;
+		}
+	}
+	for (i = 0; i < nr; i++) {
+		helper_stop(&h[i]);
+		KUNIT_EXPECT_EQ(test, 0, h[i].ret);
+	}
+}
+
 /* Without the flag there is no room, and all stays as it is */
 static void without_the_flag(struct kunit *test)
 {
@@ -247,6 +421,9 @@ static struct kunit_case dma_iobuf_evict_cases[] = {
 	KUNIT_CASE(used_ones_stay),
 	KUNIT_CASE(gone_ones_first),
 	KUNIT_CASE(commands_that_run),
+	KUNIT_CASE(exporter_waits_for_commands),
+	KUNIT_CASE(no_target_from_then_on),
+	KUNIT_CASE_SLOW(nobody_starves),
 	KUNIT_CASE(without_the_flag),
 	{}
 };
