@@ -642,8 +642,13 @@ static int io_regbuf_prepare(struct io_kiocb *req)
 
 	ret = __dma_iobuf_prepare(reg->buf, req->file,
 				  req->flags & IO_REGBUF_RETARGET);
-	if (ret == -EBADF && reg->flags & IO_REGBUF_DMABUF_ON_DEMAND)
+	if (!(reg->flags & IO_REGBUF_DMABUF_ON_DEMAND))
+		return ret;
+	if (ret == -EBADF)
 		ret = io_regbuf_demand(reg, req->file);
+	/* it is a target now, whoever did that, and may give way before the I/O is there */
+	if (!ret)
+		req->flags &= ~REQ_F_DMABUF_RETARGET;
 	return ret;
 }
 

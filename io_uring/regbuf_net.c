@@ -274,9 +274,16 @@ static int io_regbuf_send_demand(struct io_kiocb *req,
 
 	req->flags |= REQ_F_DMABUF_RETARGET;
 	ret = io_regbuf_demand(reg, req->file);
+	/* a datagram to an address: what it leaves by is its own business */
+	if (ret == -ENOTCONN)
+		ret = 0;
 	if (ret <= 0)
 		return ret ?: err;
-	return io_send_zc_msg(req, sock_from_file(req->file), kmsg, msg_flags);
+	ret = io_send_zc_msg(req, sock_from_file(req->file), kmsg, msg_flags);
+	/* the rest is sent later, and the device may have given way by then */
+	if (ret > 0)
+		req->flags &= ~REQ_F_DMABUF_RETARGET;
+	return ret;
 }
 
 static int io_regbuf_send_copy(struct io_kiocb *req, struct socket *sock,
