@@ -281,4 +281,34 @@ TEST(is_said)
 	EXPECT_TRUE(q.features & IO_REGBUF_FEATURE_PROVIDED);
 }
 
+/* A read that comes back for want of a mapping is issued again, and keeps its entry */
+TEST_F(provided, issued_again)
+{
+	struct io_uring_regbuf_desc d;
+	struct rig *rig = &self->rig;
+
+	if (self->user)
+		SKIP(return, "it is always mapped");
+	for (unsigned int slot = 0; slot < 2; slot++) {
+		/* the first read of each makes the drive a target */
+		d = desc_dmabuf(rig->mem.fd, -1);
+		d.flags = IO_REGBUF_DMABUF_ON_DEMAND;
+		d.dmabuf_off = slot * SIZE / 2;
+		ASSERT_EQ(0, reg_one(&rig->ring, slot, &d));
+	}
+	ASSERT_EQ(0, mem_poison(&rig->mem, 0, SIZE, POISON));
+	bufring_add(&self->pool, bufring_reg(0, CHUNK), CHUNK, 5);
+	bufring_add(&self->pool, bufring_reg(1, 2 * CHUNK), CHUNK, 6);
+	EXPECT_EQ(5, TAKES(rig, 4096, CHUNK, variant->sqe_flags, CHUNK, false));
+	EXPECT_EQ(1, bufring_head(&self->pool));
+	EXPECT_EQ(NO_MISMATCH, mem_check_only(&rig->mem, CHUNK, 4096, CHUNK, SEED));
+	/* and in the other slot, of which it is the only one */
+	ASSERT_EQ(0, mem_poison(&rig->mem, 0, SIZE, POISON));
+	EXPECT_EQ(6, TAKES(rig, 8192, CHUNK, variant->sqe_flags, CHUNK, false));
+	EXPECT_EQ(2, bufring_head(&self->pool));
+	EXPECT_EQ(NO_MISMATCH, mem_check_only(&rig->mem, SIZE / 2 + 2 * CHUNK, 8192, CHUNK,
+					      SEED));
+	TAKES_NOTHING(rig, &self->pool, -ENOBUFS);
+}
+
 TEST_HARNESS_MAIN

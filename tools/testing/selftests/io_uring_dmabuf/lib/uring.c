@@ -84,7 +84,7 @@ struct io_uring_sqe *uring_sqe(struct uring *r)
 	return sqe;
 }
 
-int uring_submit(struct uring *r, unsigned int wait)
+static int submit(struct uring *r, unsigned int wait, void *arg, size_t size)
 {
 	unsigned int nr = r->local_tail - *r->sq_tail;
 	unsigned int flags = 0;
@@ -100,7 +100,25 @@ int uring_submit(struct uring *r, unsigned int wait)
 	}
 	if (wait || r->flags & IORING_SETUP_IOPOLL)
 		flags |= IORING_ENTER_GETEVENTS;
-	return uring_enter(r->fd, nr, wait, flags, NULL, 0);
+	if (arg)
+		flags |= IORING_ENTER_EXT_ARG;
+	return uring_enter(r->fd, nr, wait, flags, arg, size);
+}
+
+int uring_submit(struct uring *r, unsigned int wait)
+{
+	return submit(r, wait, NULL, 0);
+}
+
+int uring_submit_for(struct uring *r, unsigned int wait, int timeout_ms)
+{
+	struct __kernel_timespec ts = {
+		.tv_sec = timeout_ms / 1000,
+		.tv_nsec = timeout_ms % 1000 * 1000000LL,
+	};
+	struct io_uring_getevents_arg arg = { .ts = (uintptr_t)&ts };
+
+	return submit(r, wait, &arg, sizeof(arg));
 }
 
 int uring_peek(struct uring *r, struct uring_res *res)

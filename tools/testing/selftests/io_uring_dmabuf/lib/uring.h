@@ -42,6 +42,8 @@ void uring_exit(struct uring *r);
 struct io_uring_sqe *uring_sqe(struct uring *r);
 /* Submits what uring_sqe() handed out; waits for @wait completions */
 int uring_submit(struct uring *r, unsigned int wait);
+/* The same, for at most so long */
+int uring_submit_for(struct uring *r, unsigned int wait, int timeout_ms);
 /* Takes one CQE if there is one: 1 or 0 */
 int uring_peek(struct uring *r, struct uring_res *res);
 /* Waits for one CQE: 0, or -ETIME after @timeout_ms */
