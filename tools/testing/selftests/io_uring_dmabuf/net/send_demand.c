@@ -119,6 +119,36 @@ TEST_F(send_demand, vectors)
 	EXPECT_EQ(0, n->copied);
 }
 
+/* A datagram to an address: no device belongs to the socket, so that it can only be copied */
+TEST_F(send_demand, to_an_address)
+{
+	struct iovec iov = { .iov_base = (void *)4096, .iov_len = 1000 };
+	const struct piece p = { SEED, 4096, 1000 };
+	struct netrig *n = &self->net;
+	struct sockaddr_storage to;
+	struct msghdr msg = { .msg_name = &to, .msg_iov = &iov, .msg_iovlen = 1 };
+	int tx, rx;
+
+	msg.msg_namelen = net_addr(n, NET_PEER, variant->family, 7399, &to);
+	rx = net_socket(n, NET_PEER, variant->family, SOCK_DGRAM, 0);
+	tx = net_socket(n, NET_CARD, variant->family, SOCK_DGRAM, 0);
+	ASSERT_LE(0, rx);
+	ASSERT_LE(0, tx);
+	ASSERT_EQ(0, bind(rx, (void *)&to, msg.msg_namelen));
+	net_prep_msg(n, tx, 0, &msg, 0);
+	EXPECT_EQ(-EBADF, net_do(n));
+	if (variant->kind != MEM_BAR) {
+		ASSERT_EQ(0, demand(n, IO_REGBUF_DMABUF_COPY_OK));
+		net_prep_msg(n, tx, 0, &msg, 0);
+		EXPECT_EQ(1000, net_do(n));
+		EXPECT_EQ(0, net_recv_datagram(rx, &p, 1));
+	}
+	ASSERT_EQ(0, net_idle(n));
+	EXPECT_EQ(variant->kind != MEM_BAR, n->copied);
+	close(tx);
+	close(rx);
+}
+
 /* A socket whose device cannot says so, and is copied where that is allowed */
 TEST_F(send_demand, device_that_cannot)
 {
