@@ -10,6 +10,8 @@
 
 struct dma_iobuf_set;
 struct dst_entry;
+struct in6_addr;
+struct net;
 struct net_devmem_dmabuf_binding;
 struct sk_buff;
 struct sock;
@@ -18,6 +20,8 @@ struct sock;
 #if defined(CONFIG_NET_DEVMEM) && defined(CONFIG_INET)
 bool net_iobuf_sk_ok(const struct sock *sk);
 int net_iobuf_targets(struct sock *sk, struct dma_iobuf_set *set);
+struct dst_entry *net_iobuf_route(struct net *net, const struct in6_addr *laddr,
+				  const struct in6_addr *faddr, int ifindex);
 struct net_devmem_dmabuf_binding *
 net_iobuf_find(const struct iov_iter *from, const struct dst_entry *dst);
 struct net_devmem_dmabuf_binding *
@@ -35,6 +39,13 @@ static inline bool net_iobuf_sk_ok(const struct sock *sk)
 static inline int net_iobuf_targets(struct sock *sk, struct dma_iobuf_set *set)
 {
 	return -EOPNOTSUPP;
+}
+
+static inline struct dst_entry *
+net_iobuf_route(struct net *net, const struct in6_addr *laddr,
+		const struct in6_addr *faddr, int ifindex)
+{
+	return NULL;
 }
 
 static inline struct net_devmem_dmabuf_binding *

@@ -14,7 +14,9 @@
  * See Documentation/networking/io_uring-dmabuf.rst.
  */
 #include <linux/dma-iobuf.h>
+#include <linux/export.h>
 #include <linux/if_ether.h>
+#include <linux/in6.h>
 #include <linux/mm.h>
 #include <linux/netdevice.h>
 #include <linux/overflow.h>
@@ -409,11 +411,87 @@ static struct dst_entry *net_iobuf_udp_dst(struct sock *sk)
 	return net_iobuf_udp4_dst(sk);
 }
 
+/**
+ * net_iobuf_route - the route that TCP connections between two addresses leave by
+ * @net:	where
+ * @laddr:	the address that they are bound to; an IPv4 address is a mapped one
+ * @faddr:	the address of the peer
+ * @ifindex:	of the device that a link-local address belongs to, or 0
+ *
+ * Context: process context.
+ * Return: the route, with a reference; or NULL: there is none.
+ */
+struct dst_entry *net_iobuf_route(struct net *net, const struct in6_addr *laddr,
+				  const struct in6_addr *faddr, int ifindex)
+{
+	struct flowi6 fl6 = {
+		.saddr		= *laddr,
+		.daddr		= *faddr,
+		.flowi6_oif	= ifindex,
+		.flowi6_proto	= IPPROTO_TCP,
+	};
+	struct dst_entry *dst;
+
+	if (ipv6_addr_v4mapped(faddr)) {
+		struct flowi4 fl4 = {
+			.saddr		= laddr->s6_addr32[3],
+			.daddr		= faddr->s6_addr32[3],
+			.flowi4_proto	= IPPROTO_TCP,
+		};
+		struct rtable *rt = ip_route_output_flow(net, &fl4, NULL);
+
+		return IS_ERR(rt) ? NULL : &rt->dst;
+	}
+	dst = ip6_dst_lookup_flow(net, NULL, &fl6, NULL);
+	return IS_ERR(dst) ? NULL : dst;
+}
+EXPORT_SYMBOL_GPL(net_iobuf_route);
+
+/* of a socket's name; an IPv4 address is a mapped one. What it has none of is 0 */
+static void net_iobuf_name(const struct sockaddr_storage *ss,
+			   struct in6_addr *addr, int *ifindex)
+{
+	const struct sockaddr_in6 *sin6 = (const void *)ss;
+	const struct sockaddr_in *sin = (const void *)ss;
+
+	*addr = in6addr_any;
+	if (ss->ss_family == AF_INET) {
+		ipv6_addr_set_v4mapped(sin->sin_addr.s_addr, addr);
+	} else if (ss->ss_family == AF_INET6) {
+		*addr = sin6->sin6_addr;
+		*ifindex = sin6->sin6_scope_id;
+	}
+}
+
+static bool net_iobuf_sk_is_rds(const struct sock *sk)
+{
+	return sk->sk_family == PF_RDS;
+}
+
+/* RDS sends by TCP sockets that have its addresses, and that may be down */
+static struct dst_entry *net_iobuf_rds_dst(const struct sock *sk)
+{
+	struct sockaddr_storage from = { }, to = { };
+	struct in6_addr laddr, faddr;
+	int ifindex = 0;
+
+	if (kernel_getsockname(sk->sk_socket, (struct sockaddr *)&from) < 0 ||
+	    kernel_getpeername(sk->sk_socket, (struct sockaddr *)&to) < 0)
+		return NULL;
+	net_iobuf_name(&to, &faddr, &ifindex);
+	net_iobuf_name(&from, &laddr, &ifindex);
+	if (from.ss_family != to.ss_family || ipv6_addr_any(&laddr))
+		return NULL;
+	return net_iobuf_route(sock_net(sk), &laddr, &faddr, ifindex);
+}
+
 /* the route that a socket leaves by, with a reference; NULL if there is none */
 static struct dst_entry *net_iobuf_sk_dst(struct sock *sk)
 {
 	struct dst_entry *dst = NULL;
 
+	if (net_iobuf_sk_is_rds(sk))
+		return net_iobuf_rds_dst(sk);
 	lock_sock(sk);
 	if (!sk_is_tcp(sk))
 		dst = net_iobuf_udp_dst(sk);
@@ -440,7 +518,8 @@ static struct net_device *net_iobuf_sk_dev(struct sock *sk,
 		dst_release(dst);
 		return dev;
 	}
-	ifindex = READ_ONCE(sk->sk_bound_dev_if);
+	/* which the sockets that RDS sends by do not heed */
+	ifindex = net_iobuf_sk_is_rds(sk) ? 0 : READ_ONCE(sk->sk_bound_dev_if);
 	if (ifindex)
 		dev = netdev_get_by_index(sock_net(sk), ifindex, tracker,
 					  GFP_KERNEL);
@@ -449,7 +528,7 @@ static struct net_device *net_iobuf_sk_dev(struct sock *sk,
 
 /**
  * net_iobuf_sk_ok - can a socket send from ITER_DMABUF
- * @sk:		the socket
+ * @sk:		the socket, which user space has a file of
  *
  * What sends by other means (TLS, MPTCP, sockmap) would copy.
  */
@@ -457,6 +536,9 @@ bool net_iobuf_sk_ok(const struct sock *sk)
 {
 	if (sk_is_tcp(sk))
 		return READ_ONCE(sk->sk_prot)->sendmsg == tcp_sendmsg;
+	/* by TCP; which of its messages leave this machine it knows */
+	if (net_iobuf_sk_is_rds(sk))
+		return test_bit(SOCK_SUPPORT_ZC, &sk->sk_socket->flags);
 	/* without a checksum a packet could be fragmented, which reads it */
 	return sk_is_udp(sk) && !sk->sk_no_check_tx && !udp_get_no_check6_tx(sk);
 }
@@ -662,6 +744,7 @@ net_iobuf_find(const struct iov_iter *from, const struct dst_entry *dst)
 	rcu_read_unlock();
 	return IS_ERR(nb) ? ERR_CAST(nb) : &nb->binding;
 }
+EXPORT_SYMBOL_GPL(net_iobuf_find);
 
 /* the device that routes have to name for @nb; NULL if it is gone */
 static const struct net_device *net_iobuf_route_dev(const struct net_iobuf *nb)
