@@ -320,7 +320,7 @@ TEST_F(rds_send, many)
 static int kill_connections(const struct netrig *n, enum net_side side)
 {
 	static const char *const argv[] = {
-		"ss", "-K", "-t", "( sport = :16385 or dport = :16385 )", NULL
+		"sh", "-c", "ss -Kt '( sport = :16385 or dport = :16385 )' >/dev/null", NULL
 	};
 
 	return net_run(n->ns[side], "", argv);
