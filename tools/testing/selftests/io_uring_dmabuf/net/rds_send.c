@@ -217,6 +217,19 @@ static const struct {
 	{ "async", 0, IOSQE_ASYNC },
 };
 
+/*
+ * Of what veth delivers its receiver has a copy. vmxnet3 takes the end of a message
+ * along with the headers, which it copies, where that is short enough and has pages.
+ */
+static int copied_wrongly(const struct rdsrig *r, const char *card, const struct flow *f)
+{
+	if (r->veth)
+		return f->copied != f->sent;
+	if (f->kind >= RDS_DMABUF || strcmp(card, "vmxnet3"))
+		return f->copied;
+	return f->copied > f->sent / 4;
+}
+
 TEST_F_TIMEOUT(rds_send, whole, 400)
 {
 	struct rdsrig *r = &self->rig;
@@ -233,9 +246,9 @@ TEST_F_TIMEOUT(rds_send, whole, 400)
 				       rings[i].name, kind, f.sent, f.got);
 			}
 			EXPECT_EQ(0, f.again);
-			/* of what veth delivers its receiver has a copy */
-			EXPECT_EQ(r->veth ? f.sent : 0, f.copied) {
-				TH_LOG("%s, memory %d", rings[i].name, kind);
+			EXPECT_EQ(0, copied_wrongly(r, variant->card, &f)) {
+				TH_LOG("%s, memory %d: %u of %u copied", rings[i].name,
+				       kind, f.copied, f.sent);
 			}
 			EXPECT_TRUE(rds_quiet(r, 10));
 		}
