@@ -57,8 +57,8 @@ static void io_regbuf_free_work(struct dma_iobuf_work *work)
 	dma_iobuf_free(reg->buf, io_regbuf_gone, reg);
 }
 
-/* ->uring_lock may be held, which an exporter must not hold up */
-static void io_regbuf_free(struct io_regbuf *reg)
+/* ->uring_lock, or RTNL, may be held, which an exporter must not hold up */
+void io_regbuf_free(struct io_regbuf *reg)
 {
 	io_regbuf_charges_going(reg);
 	if (reg->buf)
@@ -556,6 +556,30 @@ static int io_regbuf_attach(struct io_regbuf *reg,
 	else
 		io_regbuf_free(new);
 	return ret;
+}
+
+/*
+ * A buffer for what is not in a slot: from @off of @from on, with the devices of @set
+ * and no others. What is mapped and charged it shares, and it needs @from no longer.
+ */
+struct io_regbuf *io_regbuf_create_part(const struct io_regbuf *from, u64 off,
+					struct dma_iobuf_set *set)
+{
+	unsigned int flags = from->buf->flags & DMA_IOBUF_REQUIRE_P2P;
+	struct io_regbuf_why why = { };
+	struct io_regbuf *reg;
+	int ret;
+
+	reg = io_regbuf_alloc(from->off + off, 0);
+	if (!reg)
+		return ERR_PTR(-ENOMEM);
+	reg->user = io_regbuf_user_hold(from->user);
+	ret = io_regbuf_make(reg, from->buf->dmabuf, set, from->buf->dir, flags,
+			     &why);
+	if (!ret)
+		return reg;
+	io_regbuf_undo(reg);
+	return ERR_PTR(ret);
 }
 
 /*

@@ -84,6 +84,9 @@ int io_regbuf_add_targets(struct io_ring_ctx *ctx,
 			  struct io_rsrc_node *old, u64 tag,
 			  struct io_regbuf_why *why);
 int io_regbuf_demand(struct io_regbuf *reg, struct file *file);
+struct io_regbuf *io_regbuf_create_part(const struct io_regbuf *from, u64 off,
+					struct dma_iobuf_set *set);
+void io_regbuf_free(struct io_regbuf *reg);
 int io_regbuf_query_map(struct io_mapped_ubuf *imu,
 			struct io_uring_query_regbuf_map *q);
 

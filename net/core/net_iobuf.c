@@ -274,6 +274,29 @@ static const struct dma_iobuf_dev_ops net_iobuf_dev_ops = {
 	.free		= net_iobuf_dev_free,
 };
 
+/* ---- attachments of cards that write ---- */
+
+/* who opens the queue takes the addresses from the mapping, and keeps it */
+static int net_iobuf_rx_map(struct dma_iobuf_att *att,
+			    const struct dma_iobuf_map *map)
+{
+	return 0;
+}
+
+/* ... until the queue is closed: nothing is mapped for it here */
+static void net_iobuf_rx_unmap(struct dma_iobuf_att *att)
+{
+}
+
+static const struct dma_iobuf_dev_ops net_iobuf_rx_ops = {
+	.flags		= DMA_IOBUF_PIN,
+	.dir		= DMA_FROM_DEVICE,
+	.map		= net_iobuf_rx_map,
+	.unmap		= net_iobuf_rx_unmap,
+	.release	= dma_iobuf_att_free,
+	.free		= net_iobuf_dev_free,
+};
+
 /* ---- devices ---- */
 
 /* as for bind-tx by netlink */
@@ -300,22 +323,20 @@ static struct net_device *net_iobuf_phys_dev(struct net_device *dev)
 }
 
 /* with a reference */
-static struct dma_iobuf_dev *net_iobuf_dev_get(struct net_device *dev,
-					       struct net_device *vdev)
+static struct dma_iobuf_dev *
+net_iobuf_dev_get(struct net_device *dev, struct net_device *vdev,
+		  struct device *dma_dev, const struct dma_iobuf_dev_ops *ops)
 {
 	struct net_iobuf_dev *ndev;
-	struct device *dma_dev;
 
 	lockdep_assert_held(&net_iobuf_lock);
 	list_for_each_entry(ndev, &net_iobuf_devs, list)
 		if (ndev->dev == dev && ndev->vdev == vdev &&
-		    ndev->virt == !!vdev &&
+		    ndev->virt == !!vdev && ndev->idev->ops == ops &&
+		    ndev->idev->dev == dma_dev &&
 		    kref_get_unless_zero(&ndev->idev->ref))
 			return ndev->idev;
 
-	dma_dev = netdev_tx_get_dma_dev(dev);
-	if (!dma_dev)
-		return ERR_PTR(-EOPNOTSUPP);
 	ndev = kzalloc_obj(*ndev);
 	if (!ndev)
 		return ERR_PTR(-ENOMEM);
@@ -327,17 +348,65 @@ static struct dma_iobuf_dev *net_iobuf_dev_get(struct net_device *dev,
 		kfree(ndev);
 		return ERR_PTR(-ENOMEM);
 	}
-	ndev->idev->ops = &net_iobuf_dev_ops;
-	ndev->idev->same = dev;
+	ndev->idev->ops = ops;
+	/* sends go on by another attachment, a queue does not */
+	if (ops == &net_iobuf_dev_ops)
+		ndev->idev->same = dev;
 	ndev->idev->priv = ndev;
 	list_add(&ndev->list, &net_iobuf_devs);
 	return ndev->idev;
 }
 
+/* @dev is locked, and so has not been taken off the list yet if it is registered */
+static int net_iobuf_set_add(struct dma_iobuf_set *set, struct net_device *dev,
+			     struct net_device *vdev, struct device *dma_dev,
+			     const struct dma_iobuf_dev_ops *ops)
+{
+	struct dma_iobuf_dev *idev;
+	int ret;
+
+	if (dev->reg_state != NETREG_REGISTERED)
+		return -ENODEV;
+	if (!dma_dev)
+		return -EOPNOTSUPP;
+	mutex_lock(&net_iobuf_lock);
+	idev = net_iobuf_dev_get(dev, vdev, dma_dev, ops);
+	mutex_unlock(&net_iobuf_lock);
+	if (IS_ERR(idev))
+		return PTR_ERR(idev);
+	ret = dma_iobuf_set_add(set, idev);
+	dma_iobuf_dev_put(idev);
+	return ret;
+}
+
+/**
+ * net_iobuf_rx_target - a card that writes what it receives to a dma-buf
+ * @dev:	the network device, with a reference
+ * @dma_dev:	the device that does the DMA for its queue
+ * @set:	it is added here
+ *
+ * The attachment is pinned, and lasts as long as a buffer has it. Its mapping has
+ * to be held (dma_iobuf_map_get()) while the card may write, and be dropped before
+ * NETDEV_UNREGISTER, when a memory provider is uninstalled: what has been attached
+ * ends with @dev, whose driver waits for it.
+ *
+ * Context: process context, sleeps.
+ * Return: 0; -ENODEV if it is going away; -ENOMEM.
+ */
+int net_iobuf_rx_target(struct net_device *dev, struct device *dma_dev,
+			struct dma_iobuf_set *set)
+{
+	int ret;
+
+	netdev_lock(dev);
+	ret = net_iobuf_set_add(set, dev, NULL, dma_dev, &net_iobuf_rx_ops);
+	netdev_unlock(dev);
+	return ret;
+}
+
 static int net_iobuf_add_dev(struct net_device *dev,
 			     struct dma_iobuf_set *set)
 {
-	struct dma_iobuf_dev *idev;
 	struct net_device *phys;
 	int ret = -ENODEV;
 
@@ -351,18 +420,8 @@ static int net_iobuf_add_dev(struct net_device *dev,
 		goto unlock;
 	if (phys != dev)
 		netdev_lock(phys);
-	ret = -ENODEV;
-	if (phys->reg_state != NETREG_REGISTERED)
-		goto unlock_phys;
-	mutex_lock(&net_iobuf_lock);
-	idev = net_iobuf_dev_get(phys, phys != dev ? dev : NULL);
-	mutex_unlock(&net_iobuf_lock);
-	ret = PTR_ERR_OR_ZERO(idev);
-	if (!ret) {
-		ret = dma_iobuf_set_add(set, idev);
-		dma_iobuf_dev_put(idev);
-	}
-unlock_phys:
+	ret = net_iobuf_set_add(set, phys, phys != dev ? dev : NULL,
+				netdev_tx_get_dma_dev(phys), &net_iobuf_dev_ops);
 	if (phys != dev)
 		netdev_unlock(phys);
 unlock:

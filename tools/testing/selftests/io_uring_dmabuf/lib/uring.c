@@ -124,17 +124,23 @@ int uring_submit_for(struct uring *r, unsigned int wait, int timeout_ms)
 int uring_peek(struct uring *r, struct uring_res *res)
 {
 	unsigned int shift = !!(r->flags & IORING_SETUP_CQE32);
-	unsigned int head = *r->cq_head;
+	unsigned int head = *r->cq_head, big;
 	struct io_uring_cqe *cqe;
 
 	if (head == __atomic_load_n(r->cq_tail, __ATOMIC_ACQUIRE))
 		return 0;
 	cqe = &r->cqes[(head & r->cq_mask) << shift];
+	/* IORING_SETUP_CQE_MIXED: fills the end of the queue */
+	if (cqe->flags & IORING_CQE_F_SKIP) {
+		__atomic_store_n(r->cq_head, head + 1, __ATOMIC_RELEASE);
+		return uring_peek(r, res);
+	}
 	res->user_data = cqe->user_data;
 	res->res = cqe->res;
 	res->flags = cqe->flags;
-	res->extra = shift ? cqe->big_cqe[0] : 0;
-	__atomic_store_n(r->cq_head, head + 1, __ATOMIC_RELEASE);
+	big = !shift && cqe->flags & IORING_CQE_F_32;
+	res->extra = shift || big ? cqe->big_cqe[0] : 0;
+	__atomic_store_n(r->cq_head, head + 1 + big, __ATOMIC_RELEASE);
 	return 1;
 }
 

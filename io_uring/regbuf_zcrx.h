@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Parts of registered dma-bufs as areas of zero-copy receive */
+#ifndef IOU_REGBUF_ZCRX_H
+#define IOU_REGBUF_ZCRX_H
+
+#include <linux/err.h>
+#include <linux/types.h>
+
+struct device;
+struct dma_iobuf_map;
+struct io_regbuf;
+struct io_ring_ctx;
+struct io_rsrc_node;
+struct net_device;
+
+/**
+ * struct io_regbuf_area - what a card may write to
+ * @reg:	a buffer with the card as its only target; NULL: none, or ended
+ * @map:	its mapping for the card, with a reference
+ * @off:	where the area begins in the slot in bytes
+ */
+struct io_regbuf_area {
+	struct io_regbuf	*reg;
+	struct dma_iobuf_map	*map;
+	u64			off;
+};
+
+#ifdef CONFIG_DMA_SHARED_BUFFER
+struct io_rsrc_node *io_regbuf_area_slot(struct io_ring_ctx *ctx,
+					 unsigned int slot);
+int io_regbuf_area_begin(struct io_regbuf_area *area,
+			 const struct io_rsrc_node *node, u64 off, u64 len,
+			 struct net_device *netdev, struct device *dev);
+int io_regbuf_area_addr(const struct io_regbuf_area *area, u64 off, u32 len,
+			dma_addr_t *addr);
+void io_regbuf_area_end(struct io_regbuf_area *area);
+#else
+static inline struct io_rsrc_node *
+io_regbuf_area_slot(struct io_ring_ctx *ctx, unsigned int slot)
+{
+	return ERR_PTR(-EINVAL);
+}
+
+static inline int
+io_regbuf_area_begin(struct io_regbuf_area *area,
+		     const struct io_rsrc_node *node, u64 off, u64 len,
+		     struct net_device *netdev, struct device *dev)
+{
+	return -EINVAL;
+}
+
+static inline int io_regbuf_area_addr(const struct io_regbuf_area *area,
+				      u64 off, u32 len, dma_addr_t *addr)
+{
+	return -EINVAL;
+}
+
+static inline void io_regbuf_area_end(struct io_regbuf_area *area)
+{
+}
+#endif
+
+#endif
