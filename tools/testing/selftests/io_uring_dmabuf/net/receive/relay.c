@@ -32,7 +32,7 @@ unsigned int relay_ifindex(const struct relay *r)
  * Neighbour discovery of IPv6 is payload for a card, and lost while that goes to an
  * application
  */
-static int know_neighbour(const struct netrig *n, enum net_side side)
+static int set_side(const struct netrig *n, enum net_side side, unsigned int mtu)
 {
 	enum net_side other = side == NET_CARD ? NET_PEER : NET_CARD;
 	const unsigned char *mac;
@@ -46,9 +46,10 @@ static int know_neighbour(const struct netrig *n, enum net_side side)
 	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1],
 		 mac[2], mac[3], mac[4], mac[5]);
 	return net_ip(n->ns[side],
+		      "link set dev %s mtu %u\n"
 		      "neigh replace 10.73.%u.%u lladdr %s dev %s nud permanent\n"
 		      "neigh replace fd73:%u::%u lladdr %s dev %s nud permanent\n",
-		      n->net, other + 1, text, n->dev[side],
+		      n->dev[side], mtu, n->net, other + 1, text, n->dev[side],
 		      n->net, other + 1, text, n->dev[side]);
 }
 
@@ -64,12 +65,10 @@ int relay_link(struct relay *r, unsigned int mtu, const char **why)
 	if (ret == -EOPNOTSUPP)
 		*why = "this driver does not split headers off";
 	if (!ret)
-		ret = net_mtu(n, NET_PEER, mtu);
+		ret = set_side(n, NET_PEER, mtu);
 	if (!ret)
-		ret = net_mtu(n, NET_CARD, mtu);
-	if (!ret)
-		ret = know_neighbour(n, NET_CARD);
-	return ret ?: know_neighbour(n, NET_PEER);
+		ret = set_side(n, NET_CARD, mtu);
+	return ret ?: net_wait_running(n, NET_CARD);
 }
 
 int relay_store(struct relay *r, enum mem_kind kind, __u64 size, __u32 ring_flags,
@@ -147,12 +146,10 @@ void relay_down(struct relay *r)
 		mem_destroy(&r->mem);
 	if (r->disk >= 0)
 		close(r->disk);
-	if (r->settled) {
-		net_mtu(&r->net, NET_CARD, 1500);
-		net_mtu(&r->net, NET_PEER, 1500);
+	/* netrig_up() sets the MTU */
+	if (r->settled)
 		net_ip(r->net.home, "neigh flush dev %s nud permanent\n",
 		       r->net.dev[NET_CARD]);
-	}
 	netrig_down(&r->net);
 }
 
@@ -207,33 +204,76 @@ static int one_piece(struct relay *r, const struct uring_res *res,
 	return a->len;
 }
 
+int relay_next(struct relay *r, const struct piece *p, __u64 got, struct arrived *a)
+{
+	struct uring_res res;
+	int ret = uring_wait(&r->ring, &res, net_patience());
+
+	if (!ret && res.user_data != RELAY_RECV)
+		ret = -EPROTO;
+	if (!ret) {
+		ret = one_piece(r, &res, p, got, a);
+		return ret ?: -EPIPE;
+	}
+	return ret;
+}
+
 int relay_arrive(struct relay *r, const struct piece *p, struct arrived *pieces,
 		 unsigned int max)
 {
 	unsigned int nr = 0;
 	__u64 got = 0;
-	int ret;
+	int ret = uring_submit(&r->ring, 0);
 
-	ret = uring_submit(&r->ring, 0);
 	while (ret >= 0 && got < p->len) {
-		struct uring_res res;
-
 		if (nr == max)
 			return -E2BIG;
-		ret = uring_wait(&r->ring, &res, net_patience());
-		if (ret)
-			return ret;
-		if (res.user_data != RELAY_RECV)
-			return -EPROTO;
-		ret = one_piece(r, &res, p, got, &pieces[nr]);
-		if (!ret)
-			return -EPIPE;
+		ret = relay_next(r, p, got, &pieces[nr]);
 		if (ret > 0) {
 			got += ret;
 			nr++;
 		}
 	}
 	return ret < 0 ? ret : (int)nr;
+}
+
+static int take_back(struct relay *r, const struct piece *p)
+{
+	struct arrived a;
+	struct uring_res res;
+	__u64 got = 0;
+	int ret = 0;
+
+	while (ret >= 0 && got < p->len) {
+		ret = relay_next(r, p, got, &a);
+		if (ret > 0) {
+			zcrx_return(&r->z, a.off, a.len);
+			got += ret;
+		}
+	}
+	if (ret < 0)
+		return ret;
+	ret = uring_wait(&r->ring, &res, net_patience());
+	return ret ?: res.res;
+}
+
+int relay_drain(struct relay *r, const struct piece *p)
+{
+	struct sender s;
+	int ret, err;
+
+	if (!zcrx_prep(&r->z, r->tcp.rx, p->len, RELAY_RECV))
+		return -EBUSY;
+	ret = uring_submit(&r->ring, 0);
+	if (ret >= 0)
+		ret = sender_start(&s, r->tcp.tx, p);
+	if (ret)
+		return ret;
+	ret = take_back(r, p);
+	if (ret)
+		shutdown(s.fd, SHUT_RDWR);
+	err = sender_join(&s);
+	return ret ?: err;
 }
 
 /* --- and goes to the drive --- */
@@ -271,7 +311,7 @@ static int write_batch(struct relaying *w)
 	sqe->user_data = (uintptr_t)b;
 	w->batch = NULL;
 	w->run->writes++;
-	return uring_submit(&r->ring, 0);
+	return uring_submit(&r->ring, 0) == 1 ? 0 : -EIO;
 }
 
 /* It may be that what there is makes no whole block yet */

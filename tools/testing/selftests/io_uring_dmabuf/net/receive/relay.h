@@ -75,6 +75,9 @@ unsigned int relay_ifindex(const struct relay *r);
  */
 int relay_run(struct relay *r, const struct piece *p, struct relay_run *run);
 
+/* It is compared in the area only, and given back at once */
+int relay_drain(struct relay *r, const struct piece *p);
+
 /* --- and single steps of that --- */
 
 /* piece_send() by the peer, in a thread of its own */
@@ -95,10 +98,12 @@ struct arrived {
 };
 
 /*
- * A receive without end of the connection has been prepared with the user_data
- * RELAY_RECV: until @len bytes came, all @p's. How many pieces, or -errno
+ * A receive has been submitted with the user_data RELAY_RECV: its next piece, which
+ * are bytes of @p behind the @got first. How many, or -errno; -EPIPE: it has ended
  */
 #define RELAY_RECV	1
+int relay_next(struct relay *r, const struct piece *p, __u64 got, struct arrived *a);
+/* A receive has been prepared: until it has all of @p. How many pieces, or -errno */
 int relay_arrive(struct relay *r, const struct piece *p, struct arrived *pieces,
 		 unsigned int max);
 

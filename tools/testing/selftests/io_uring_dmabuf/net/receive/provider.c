@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A card whose queue belongs to an application: what is configured meanwhile, packets
+ * that nobody can read, and an application that gives back late.
+ */
+#include <netinet/in.h>
+#include <netinet/ip_icmp.h>
+#include <linux/ethtool.h>
+
+#include "common.h"
+#include "relay.h"
+
+#define SEED	NET_SEED
+#define SIZE	(4 * MiB)
+#define ALL	(2 * MiB)
+
+FIXTURE(provider) {
+	struct relay relay;
+	struct rings before;
+};
+
+FIXTURE_VARIANT(provider) {
+	enum mem_kind kind;
+};
+
+FIXTURE_VARIANT_ADD(provider, udmabuf) { .kind = MEM_UDMABUF_4K };
+FIXTURE_VARIANT_ADD(provider, bar) { .kind = MEM_BAR };
+
+FIXTURE_SETUP(provider)
+{
+	struct relay *r = &self->relay;
+
+	RELAY_UP(r, variant->kind, SIZE, ZCRX_RING, MTU_PAGE_TCP4);
+	ASSERT_EQ(0, rings_get(&r->net, &self->before));
+	ASSERT_EQ(0, relay_open(r, 0, SIZE));
+	ASSERT_EQ(0, relay_connect(r, AF_INET));
+}
+
+FIXTURE_TEARDOWN(provider)
+{
+	if (self->before.rx)
+		rings_rx(&self->relay.net, self->before.rx);
+	relay_down(&self->relay);
+}
+
+static void check_works(struct __test_metadata *_metadata, struct relay *r)
+{
+	const struct piece p = { SEED + 1, 0, ALL };
+	struct relay_run run = { 0 };
+
+	ASSERT_EQ(0, relay_run(r, &p, &run));
+}
+
+static int set_mtu(struct relay *r, unsigned int mtu)
+{
+	return net_mtu(&r->net, NET_PEER, mtu) ?: net_mtu(&r->net, NET_CARD, mtu);
+}
+
+/* Segments of 1448 bytes, each in a page of its own, go to the drive as vectors */
+TEST_F(provider, mtu_1500)
+{
+	struct relay *r = &self->relay;
+	const struct piece p = { SEED, 0, 64 * 1448 * 16 };
+	struct relay_run run = { .batch = 64 };
+	struct net_pair old = r->tcp;
+
+	ASSERT_EQ(0, set_mtu(r, 1500));
+	ASSERT_EQ(0, relay_connect(r, AF_INET));
+	ASSERT_EQ(0, relay_run(r, &p, &run));
+	net_close(&old);
+}
+
+/* Packets of two pages, and of three, which make no blocks */
+TEST_F(provider, larger_mtus)
+{
+	static const unsigned int mtus[] = { 8192 + 52, 9000, MTU_PAGE_TCP4 };
+	struct relay *r = &self->relay;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(mtus); i++) {
+		const struct piece p = { SEED + i, 0, ALL };
+		struct net_pair old = r->tcp;
+
+		ASSERT_EQ(0, set_mtu(r, mtus[i]));
+		ASSERT_EQ(0, relay_connect(r, AF_INET));
+		EXPECT_EQ(0, relay_drain(r, &p));
+		net_close(&old);
+	}
+	check_works(_metadata, r);
+}
+
+/* The split has to stay; what else is set is reset with the memory of the provider */
+TEST_F(provider, configured)
+{
+	struct {
+		struct ethtool_test test;
+		__u64 results[8];
+	} t = { .test = { .cmd = ETHTOOL_TEST, .flags = ETH_TEST_FL_OFFLINE } };
+	struct ethtool_value nway = { .cmd = ETHTOOL_NWAY_RST };
+	struct relay *r = &self->relay;
+	struct netrig *n = &r->net;
+
+	EXPECT_EQ(-EINVAL, rings_split(n, SPLIT_OFF));
+	EXPECT_EQ(-EINVAL, rings_split(n, SPLIT_UNSET));
+	EXPECT_EQ(-EINVAL, rings_thresh(n, 1));
+	check_works(_metadata, r);
+	ASSERT_EQ(0, rings_rx(n, 64));
+	check_works(_metadata, r);
+	ASSERT_EQ(0, rings_rx(n, self->before.rx));
+	check_works(_metadata, r);
+	ASSERT_EQ(0, net_ethtool(n, NET_CARD, &nway));
+	check_works(_metadata, r);
+	ASSERT_EQ(0, net_ethtool(n, NET_CARD, &t));
+	check_works(_metadata, r);
+	EXPECT_EQ(2, bufinfo_attachments(r->mem.fd));
+}
+
+/* --- packets for somebody else --- */
+
+static int ping(struct relay *r, unsigned int len)
+{
+	struct {
+		struct icmphdr icmp;
+		char data[1400];
+	} packet = { .icmp.type = ICMP_ECHO };
+	int sk = net_socket(&r->net, NET_PEER, AF_INET, SOCK_RAW, IPPROTO_ICMP);
+	const unsigned short *word = (void *)&packet;
+	struct sockaddr_storage to;
+	socklen_t to_len = net_addr(&r->net, NET_CARD, AF_INET, 0, &to);
+	unsigned int sum = 0;
+	int ret;
+
+	if (sk < 0)
+		return sk;
+	for (unsigned int i = 0; i < (sizeof(packet.icmp) + len) / 2; i++)
+		sum += word[i];
+	sum = (sum & 0xffff) + (sum >> 16);
+	packet.icmp.checksum = ~(sum + (sum >> 16));
+	ret = sendto(sk, &packet, sizeof(packet.icmp) + len, 0, (void *)&to, to_len);
+	close(sk);
+	return ret < 0 ? -errno : 0;
+}
+
+static bool dropped_becomes(struct relay *r, long long want)
+{
+	double end = net_deadline();
+
+	while (card_stat(&r->net, "rx_unreadable_dropped") != want && lab_now() < end)
+		lab_sleep_ms(10);
+	return card_stat(&r->net, "rx_unreadable_dropped") == want;
+}
+
+TEST_F(provider, pings)
+{
+	struct relay *r = &self->relay;
+	long long dropped = card_stat(&r->net, "rx_unreadable_dropped");
+
+	ASSERT_GE(dropped, 0);
+	for (unsigned int i = 1; i <= 4; i++) {
+		ASSERT_EQ(0, ping(r, i * 300));
+		EXPECT_TRUE(dropped_becomes(r, dropped + i));
+	}
+	check_works(_metadata, r);
+}
+
+/* A datagram that arrives in memory that is not its socket's */
+TEST_F(provider, datagrams)
+{
+	const struct piece p = { SEED, 0, 1000 };
+	struct relay *r = &self->relay;
+	int rx = net_socket(&r->net, NET_CARD, AF_INET, SOCK_DGRAM, 0);
+	int tx = net_socket(&r->net, NET_PEER, AF_INET, SOCK_DGRAM, 0);
+	struct sockaddr_storage ss;
+	socklen_t len = net_addr(&r->net, NET_CARD, AF_INET, 0, &ss);
+	char buf[2000];
+
+	ASSERT_EQ(0, bind(rx, (void *)&ss, len));
+	len = sizeof(ss);
+	ASSERT_EQ(0, getsockname(rx, (void *)&ss, &len));
+	ASSERT_EQ(0, connect(tx, (void *)&ss, len));
+	ASSERT_EQ(0, piece_send(tx, &p, 0));
+	memset(buf, POISON, sizeof(buf));
+	ASSERT_EQ(-1, recv(rx, buf, sizeof(buf), 0));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(NO_MISMATCH, poison_check(buf, sizeof(buf), POISON));
+	close(tx);
+	close(rx);
+	check_works(_metadata, r);
+}
+
+/* Nor can a socket that does not know of the area */
+TEST_F(provider, ordinary_receives)
+{
+	const struct piece p = { SEED, 0, 4096 };
+	struct relay *r = &self->relay;
+	char buf[4096];
+
+	memset(buf, POISON, sizeof(buf));
+	ASSERT_EQ(0, piece_send(r->tcp.tx, &p, 0));
+	ASSERT_EQ(0, net_wait_acked(r->tcp.tx));
+	ASSERT_EQ(-1, recv(r->tcp.rx, buf, sizeof(buf), 0));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(NO_MISMATCH, poison_check(buf, sizeof(buf), POISON));
+}
+
+/* What came by loopback is in pages: nobody copies it */
+TEST_F(provider, loopback)
+{
+	const struct piece p = { SEED, 0, 4096 };
+	struct relay *r = &self->relay;
+	struct uring_res res;
+	struct net_pair lo;
+
+	ASSERT_EQ(0, net_ip(r->net.home, "link set lo up\n"));
+	ASSERT_EQ(0, net_local("127.0.0.1", &lo));
+	ASSERT_EQ(0, piece_send(lo.tx, &p, 0));
+	ASSERT_NE(NULL, zcrx_prep(&r->z, lo.rx, 0, RELAY_RECV));
+	ASSERT_LE(0, uring_submit(&r->ring, 0));
+	ASSERT_EQ(0, uring_wait(&r->ring, &res, net_patience()));
+	EXPECT_EQ(-ENOMEM, res.res);
+	EXPECT_EQ(0, res.flags & IORING_CQE_F_MORE);
+	net_close(&lo);
+	check_works(_metadata, r);
+}
+
+/* --- an application that is slow --- */
+
+#define PAGES	16
+#define TICKS	lab_scale(200, 1000)	/* milliseconds; a tick is 10 */
+
+FIXTURE(starved) {
+	struct relay relay;
+};
+
+FIXTURE_SETUP(starved)
+{
+	RELAY_UP(&self->relay, MEM_UDMABUF_4K, SIZE, ZCRX_RING, MTU_PAGE_TCP4);
+	ASSERT_EQ(0, relay_open(&self->relay, 0, PAGES * 4096));
+	ASSERT_EQ(0, relay_connect(&self->relay, AF_INET));
+}
+
+FIXTURE_TEARDOWN(starved)
+{
+	relay_down(&self->relay);
+}
+
+/* The card has taken what was given back */
+static bool taken_soon(const struct zcrx *z)
+{
+	double end = lab_now() + TICKS / 1000.0;
+
+	while (__atomic_load_n(z->head, __ATOMIC_ACQUIRE) != z->local_tail) {
+		if (lab_now() > end)
+			return false;
+		lab_sleep_ms(1);
+	}
+	return true;
+}
+
+/* The application has all pages; it gives back one at a time, when nothing comes */
+TEST_F(starved, one_at_a_time)
+{
+	const struct piece p = { SEED, 0, lab_scale(96, 48) * 4096 };
+	struct relay *r = &self->relay;
+	struct arrived held[2 * PAGES], a;
+	unsigned int nr = 0, late = 0, rounds = 0;
+	struct sender s;
+	__u64 got = 0;
+	int ret;
+
+	ASSERT_NE(NULL, zcrx_prep(&r->z, r->tcp.rx, p.len, RELAY_RECV));
+	ASSERT_LE(0, uring_submit(&r->ring, 0));
+	ASSERT_EQ(0, sender_start(&s, r->tcp.tx, &p));
+	while (got < p.len) {
+		struct arrived oldest;
+
+		/* until the card has none to write to */
+		lab_sleep_ms(50);
+		uring_submit(&r->ring, 0);
+		while (nr < PAGES - 2 && got < p.len &&
+		       (uring_ready(&r->ring) || !nr)) {
+			ret = relay_next(r, &p, got, &a);
+			ASSERT_GT(ret, 0);
+			got += ret;
+			ASSERT_LT(nr, 2 * PAGES);
+			held[nr++] = a;
+		}
+		if (!nr)
+			continue;
+		oldest = held[0];
+		memmove(held, held + 1, --nr * sizeof(held[0]));
+		zcrx_return(&r->z, oldest.off, oldest.len);
+		late += !taken_soon(&r->z);
+		rounds++;
+	}
+	EXPECT_EQ(0, late) {
+		TH_LOG("%u of %u", late, rounds);
+	}
+	EXPECT_EQ(0, sender_join(&s));
+}
+
+/* It has none for a second, and then all of them */
+TEST_F(starved, all_at_once)
+{
+	const struct piece p = { SEED, 0, 256 * 4096 };
+	struct relay *r = &self->relay;
+	struct arrived held[2 * PAGES];
+	struct sender s;
+	__u64 got = 0;
+	int ret;
+
+	ASSERT_NE(NULL, zcrx_prep(&r->z, r->tcp.rx, p.len, RELAY_RECV));
+	ASSERT_LE(0, uring_submit(&r->ring, 0));
+	ASSERT_EQ(0, sender_start(&s, r->tcp.tx, &p));
+	while (got < p.len) {
+		unsigned int nr = 0;
+
+		do {
+			ret = relay_next(r, &p, got, &held[nr]);
+			ASSERT_GT(ret, 0);
+			got += ret;
+			nr++;
+		} while (nr < PAGES / 2 && got < p.len);
+		lab_sleep_ms(100);
+		for (unsigned int i = 0; i < nr; i++)
+			zcrx_return(&r->z, held[i].off, held[i].len);
+		EXPECT_TRUE(taken_soon(&r->z));
+	}
+	EXPECT_EQ(0, sender_join(&s));
+}
+
+TEST_HARNESS_MAIN
