@@ -70,7 +70,7 @@ int io_regbuf_area_begin(struct io_regbuf_area *area,
 	u64 end;
 	int ret;
 
-	if (check_add_overflow(off, len, &end) || end > imu->len)
+	if (!len || check_add_overflow(off, len, &end) || end > imu->len)
 		return -EFAULT;
 	if (!(imu->dir & IO_BUF_DEST))
 		return -EACCES;

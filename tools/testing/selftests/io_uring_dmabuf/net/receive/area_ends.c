@@ -367,6 +367,7 @@ TEST(one_slot_for_all)
 	static struct arrived pieces[MAX];
 	struct io_uring_regbuf_desc add;
 	struct receiver back;
+	struct sender s;
 	struct uring send;
 	struct uring_res res;
 	__u64 done = 0;
@@ -385,9 +386,10 @@ TEST(one_slot_for_all)
 	ASSERT_EQ(0, disk_poison(r->disk, 0, p.len + 4096, POISON));
 	ASSERT_EQ(0, receiver_start(&back, r->tcp.tx, &p, 1));
 	ASSERT_NE(NULL, zcrx_prep(&r->z, r->tcp.rx, p.len, RELAY_RECV));
-	ASSERT_EQ(0, piece_send(r->tcp.tx, &p, 0));
+	ASSERT_EQ(0, sender_start(&s, r->tcp.tx, &p));
 	nr = relay_arrive(r, &p, pieces, MAX);
 	ASSERT_GT(nr, 0);
+	EXPECT_EQ(0, sender_join(&s));
 	ASSERT_EQ(0, uring_wait(&r->ring, &res, net_patience()));
 	for (int i = 0; i < nr; i++) {
 		__u64 off = pieces[i].off & ~IORING_ZCRX_AREA_MASK;

@@ -23,7 +23,7 @@ static int start(int nl, struct nl_request *req, const struct netrig *n, __u8 cm
 	nl_start(req, family, 0, &genl, sizeof(genl));
 	nest = nl_put_attr(req, ETHTOOL_A_RINGS_HEADER | NLA_F_NESTED, NULL, 0);
 	nl_put_attr(req, ETHTOOL_A_HEADER_DEV_NAME, dev, strlen(dev) + 1);
-	nest->nla_len = (char *)req + NLMSG_ALIGN(req->nlh.nlmsg_len) - (char *)nest;
+	nest->nla_len = (char *)req + req->nlh.nlmsg_len - (char *)nest;
 	return 0;
 }
 
