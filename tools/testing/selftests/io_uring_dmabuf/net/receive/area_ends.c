@@ -246,7 +246,7 @@ static void card_back(struct __test_metadata *_metadata,
 	self->unbound = false;
 	ASSERT_EQ(0, net_configure(n, NET_CARD));
 	ASSERT_EQ(0, rings_split(n, SPLIT_ON));
-	ASSERT_EQ(0, net_mtu(n, NET_CARD, MTU_PAGE_TCP4));
+	ASSERT_EQ(0, relay_side(&self->relay, NET_CARD, MTU_PAGE_TCP4));
 }
 
 TEST_F(area_ends, unbind)

@@ -32,8 +32,9 @@ unsigned int relay_ifindex(const struct relay *r)
  * Neighbour discovery of IPv6 is payload for a card, and lost while that goes to an
  * application
  */
-static int set_side(const struct netrig *n, enum net_side side, unsigned int mtu)
+int relay_side(const struct relay *r, enum net_side side, unsigned int mtu)
 {
+	const struct netrig *n = &r->net;
 	enum net_side other = side == NET_CARD ? NET_PEER : NET_CARD;
 	const unsigned char *mac;
 	struct ifreq ifr = { 0 };
@@ -65,9 +66,9 @@ int relay_link(struct relay *r, unsigned int mtu, const char **why)
 	if (ret == -EOPNOTSUPP)
 		*why = "this driver does not split headers off";
 	if (!ret)
-		ret = set_side(n, NET_PEER, mtu);
+		ret = relay_side(r, NET_PEER, mtu);
 	if (!ret)
-		ret = set_side(n, NET_CARD, mtu);
+		ret = relay_side(r, NET_CARD, mtu);
 	return ret ?: net_wait_running(n, NET_CARD);
 }
 

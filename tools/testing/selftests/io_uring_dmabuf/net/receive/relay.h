@@ -43,6 +43,8 @@ void relay_init(struct relay *r);
  * not be asked for. *@why as netrig_up()
  */
 int relay_link(struct relay *r, unsigned int mtu, const char **why);
+/* That of one end: its MTU, and the other end as a neighbour */
+int relay_side(const struct relay *r, enum net_side side, unsigned int mtu);
 /* A ring with memory in slot 0 for the drive; no area yet */
 int relay_store(struct relay *r, enum mem_kind kind, __u64 size, __u32 ring_flags,
 		const char **why);
