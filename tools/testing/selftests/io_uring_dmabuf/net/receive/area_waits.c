@@ -289,7 +289,9 @@ TEST_F(area_waits, unbind)
 	self->unbound = true;
 	start = lab_now();
 	ASSERT_EQ(0, pthread_create(&unbind, NULL, unbind_card, &u));
-	lab_sleep_ms(100);
+	/* once it cannot be found, and RTNL is free, the queue has been taken away */
+	while (relay_ifindex(&self->relay) && lab_now() - start < 8)
+		lab_sleep_ms(10);
 	ASSERT_EQ(0, net_ip(ns, "link set lo up\n"));
 	EXPECT_LE(lab_now() - start, lab_scale(3, 8));
 	bar_fence(&self->slow, 0);

@@ -56,17 +56,22 @@ static int set_mtu(struct relay *r, unsigned int mtu)
 	return net_mtu(&r->net, NET_PEER, mtu) ?: net_mtu(&r->net, NET_CARD, mtu);
 }
 
-/* Segments of 1448 bytes, each in a page of its own, go to the drive as vectors */
-TEST_F(provider, mtu_1500)
+/* Segments of 1448 bytes, and of 1024, which go to the drive as vectors */
+TEST_F(provider, small_mtus)
 {
 	struct relay *r = &self->relay;
-	const struct piece p = { SEED, 0, 64 * 1448 * 16 };
-	struct relay_run run = { .batch = 64 };
+	const struct piece p = { SEED, 0, 64 * 1448 * 16 }, blocks = { SEED + 1, 0, ALL };
+	struct relay_run run = { .batch = 32 };
 	struct net_pair old = r->tcp;
 
 	ASSERT_EQ(0, set_mtu(r, 1500));
 	ASSERT_EQ(0, relay_connect(r, AF_INET));
-	ASSERT_EQ(0, relay_run(r, &p, &run));
+	ASSERT_EQ(0, relay_drain(r, &p));
+	net_close(&old);
+	old = r->tcp;
+	ASSERT_EQ(0, set_mtu(r, 1024 + 52));
+	ASSERT_EQ(0, relay_connect(r, AF_INET));
+	ASSERT_EQ(0, relay_run(r, &blocks, &run));
 	net_close(&old);
 }
 

@@ -266,6 +266,8 @@ TEST_F(split_needs, busy_polling)
 
 	ASSERT_EQ(0, rings_get(n, &before));
 	ASSERT_EQ(0, rings_split(n, SPLIT_ON));
+	/* as it is, but this waits until the link can be used */
+	ASSERT_EQ(0, net_mtu(n, NET_CARD, 1500));
 	ASSERT_EQ(0, connect_pair(n, AF_INET, &self->tcp));
 	ASSERT_EQ(0, connect_pair(n, AF_INET, &other));
 	stream(_metadata, &other);
