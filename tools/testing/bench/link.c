@@ -55,7 +55,7 @@ static void move_interrupts(const char *pattern, unsigned int cpu)
 	globfree(&irqs);
 }
 
-static void place_interrupts(const struct netrig *link)
+void link_interrupts(const struct netrig *link)
 {
 	char pattern[96];
 
@@ -203,7 +203,7 @@ int link_up(struct netrig *link, const char *name)
 	if (ret)
 		return fail("setting up the link", -ret, why);
 	few_interrupts(link);
-	place_interrupts(link);
+	link_interrupts(link);
 	return 0;
 }
 

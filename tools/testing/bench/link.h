@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * A network card and its peer at the other end of a cable, both in this guest:
- * the card sends and is what is measured, the peer is in a netns of its own.
+ * the card is what is measured, the peer is in a netns of its own.
  * What the card does happens on SENDER_CPU, everything else on OTHER_CPU, and
  * nothing at some time of its own.
  */
@@ -35,6 +35,9 @@ int link_mute(const struct net_pair *c, bool on);
 /* One byte from the peer, acknowledged now and not at some time of its own. */
 int link_take_answer(const struct net_pair *c);
 int link_counts(const struct net_pair *c, struct tcp_counts *n);
+
+/* Those of the card to SENDER_CPU, all others to OTHER_CPU; link_up() has done it. */
+void link_interrupts(const struct netrig *link);
 
 /* The driver of the card; of this function's own memory. */
 const char *link_driver(const struct netrig *link);

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * net-stream - the two main jobs of a dma-buf that a network card is a target of,
+ * net-stream - the main jobs of a dma-buf that a network card is a target of,
  * done, counted, and compared where the data arrives.
  *
  *   net-stream [-d CARD] [-n MIB] [-f FILE] KIND...
  *
  *   gpu       GPU-to-network streaming: memory of a PCI device, sent by TCP from
  *             where it lies
+ *   bundle    the same in one request for each MiB, which takes provided buffers, and has
+ *             one completion
  *   storage   storage-to-network offload: a file on NVMe is read into a dma-buf and
  *             sent from there, one slot for both devices, READ_FIXED linked to SEND_ZC
  *   ordinary  the control: the same file by O_DIRECT read() and send()
@@ -34,6 +36,7 @@
 #include <unistd.h>
 
 #include "buffer.h"
+#include "bufring.h"
 #include "counters.h"
 #include "fail.h"
 #include "link.h"
@@ -46,10 +49,11 @@
 #define BLOCK		(256u << 10)
 #define BLOCKS		(WINDOW / BLOCK)
 #define PATIENCE_S	240
+#define GROUP		0
 
-enum kind { GPU, STORAGE, ORDINARY, KINDS };
+enum kind { GPU, BUNDLE, STORAGE, ORDINARY, KINDS };
 
-static const char *const kind_name[KINDS] = { "gpu", "storage", "ordinary" };
+static const char *const kind_name[KINDS] = { "gpu", "bundle", "storage", "ordinary" };
 
 struct stream_options {
 	const char *card, *file;
@@ -62,11 +66,14 @@ struct stream {
 	int file;			/* O_DIRECT, or -1 */
 	struct uring ring;
 	struct mem buf;
+	struct bufring bufs;		/* of bundles */
 	struct net_pair conn;
 	struct receiver receiver;
 	unsigned char *pattern;
-	unsigned int requests;		/* results to come, of which each is a block */
+	unsigned int requests;		/* results to come, ... */
+	int part;			/* ... of which each is as much */
 	unsigned int notifications;
+	uint64_t sqes, cqes, calls;	/* of requests, and system calls */
 	uint64_t verified, wrong;
 	struct counts counts;
 	struct netcount net;
@@ -98,10 +105,32 @@ static void prepare(struct stream *s, uint8_t opcode, int fd, unsigned int block
 		sqe->msg_flags = MSG_WAITALL;
 	}
 	s->requests++;
+	s->sqes++;
+	s->part = BLOCK;
+}
+
+/* All blocks in one, which names none of them */
+static void prepare_bundle(struct stream *s)
+{
+	struct io_uring_sqe *sqe = uring_sqe(&s->ring);
+
+	for (unsigned int i = 0; i < BLOCKS; i++)
+		bufring_add(&s->bufs, bufring_reg(0, i * BLOCK), BLOCK, (__u16)i);
+	sqe->opcode = IORING_OP_SEND_ZC;
+	sqe->fd = s->conn.tx;
+	sqe->flags = IOSQE_BUFFER_SELECT;
+	sqe->ioprio = IORING_RECVSEND_FIXED_BUF | IORING_RECVSEND_BUNDLE |
+		      IORING_SEND_ZC_SINGLE_CQE;
+	sqe->buf_group = GROUP;
+	sqe->msg_flags = MSG_WAITALL;
+	s->requests++;
+	s->sqes++;
+	s->part = WINDOW;
 }
 
 static int take(struct stream *s, const struct uring_res *cqe)
 {
+	s->cqes++;
 	if (cqe->flags & IORING_CQE_F_NOTIF) {
 		s->notifications--;
 		return 0;
@@ -111,15 +140,21 @@ static int take(struct stream *s, const struct uring_res *cqe)
 		s->notifications++;
 	if (cqe->res < 0)
 		return fail(kind_name[s->kind], -cqe->res, "a request");
-	if (cqe->res != (int)BLOCK)
+	if (cqe->res != s->part)
 		return fail(kind_name[s->kind], EIO, "a request did only a part");
 	return 0;
+}
+
+static int enter(struct stream *s)
+{
+	s->calls++;
+	return ring_submit_and_wait(&s->ring, 1);
 }
 
 /* Submits what is prepared, until results and notifications are all in */
 static int complete(struct stream *s)
 {
-	int ret = ring_submit_and_wait(&s->ring, 1);
+	int ret = enter(s);
 
 	while (!ret) {
 		struct uring_res cqe;
@@ -127,7 +162,7 @@ static int complete(struct stream *s)
 		if (uring_peek(&s->ring, &cqe))
 			ret = take(s, &cqe);
 		else if (s->requests || s->notifications)
-			ret = ring_submit_and_wait(&s->ring, 1);
+			ret = enter(s);
 		else
 			break;
 	}
@@ -138,6 +173,12 @@ static int send_gpu(struct stream *s)
 {
 	for (unsigned int i = 0; i < BLOCKS; i++)
 		prepare(s, IORING_OP_SEND_ZC, s->conn.tx, i, 0, i + 1 == BLOCKS);
+	return complete(s);
+}
+
+static int send_bundle(struct stream *s)
+{
+	prepare_bundle(s);
 	return complete(s);
 }
 
@@ -159,6 +200,7 @@ static int send_ordinary(struct stream *s, unsigned int window)
 	for (unsigned int i = 0; i < BLOCKS; i++) {
 		char *p = s->buf.map + i * BLOCK;
 
+		s->calls += 2;
 		if (pread(s->file, p, BLOCK, (off_t)(pos + i * BLOCK)) != (ssize_t)BLOCK)
 			return fail("read of the file", errno, "O_DIRECT");
 		if (send(s->conn.tx, p, BLOCK, MSG_NOSIGNAL) != (ssize_t)BLOCK)
@@ -169,11 +211,19 @@ static int send_ordinary(struct stream *s, unsigned int window)
 
 /* ---- windows ---- */
 
+/* Memory of a PCI device, and no file */
+static bool of_device(enum kind kind)
+{
+	return kind == GPU || kind == BUNDLE;
+}
+
 static int window_run(struct stream *s, unsigned int window)
 {
 	switch (s->kind) {
 	case GPU:
 		return send_gpu(s);
+	case BUNDLE:
+		return send_bundle(s);
 	case STORAGE:
 		return send_storage(s, window);
 	default:
@@ -187,7 +237,7 @@ static int window_do(struct stream *s, unsigned int window)
 	long wrong;
 
 	fill_pattern(s, window);
-	if (!ret && s->kind == GPU)
+	if (!ret && of_device(s->kind))
 		ret = buffer_fill(&s->buf, s->pattern);
 	if (!ret)
 		ret = receiver_expect(&s->receiver, false);
@@ -247,14 +297,15 @@ static int stream_start(struct stream *s, const struct netrig *link,
 			const struct stream_options *o)
 {
 	static const enum source source[KINDS] = {
-		[GPU] = SOURCE_BAR, [STORAGE] = SOURCE_DMABUF, [ORDINARY] = SOURCE_SEND,
+		[GPU] = SOURCE_BAR, [BUNDLE] = SOURCE_BAR, [STORAGE] = SOURCE_DMABUF,
+		[ORDINARY] = SOURCE_SEND,
 	};
 	int ret;
 
 	s->pattern = resident(WINDOW);
 	if (!s->pattern)
 		return -ENOMEM;
-	ret = s->kind == GPU ? 0 : file_create(s, o->file);
+	ret = of_device(s->kind) ? 0 : file_create(s, o->file);
 	if (!ret)
 		ret = ring_create(&s->ring, 4 * BLOCKS);
 	if (!ret)
@@ -263,6 +314,8 @@ static int stream_start(struct stream *s, const struct netrig *link,
 		ret = netbuf_create(&s->buf, source[s->kind], WINDOW);
 	if (!ret && s->kind != ORDINARY)
 		ret = slot_register(s);
+	if (!ret && s->kind == BUNDLE)
+		ret = bufring_create(&s->bufs, &s->ring, GROUP, BLOCKS, 0);
 	if (!ret)
 		ret = receiver_start(&s->receiver, &s->conn, s->pattern, WINDOW);
 	return ret ? ret : netcount_open(&s->net, link);
@@ -271,6 +324,7 @@ static int stream_start(struct stream *s, const struct netrig *link,
 static void stream_end(struct stream *s, const struct stream_options *o)
 {
 	receiver_stop(&s->receiver);
+	bufring_destroy(&s->bufs);
 	if (s->kind != ORDINARY)
 		buffer_unregister(&s->ring);
 	uring_exit(&s->ring);
@@ -294,7 +348,8 @@ static void stream_print(const struct stream *s, const struct netrig *link)
 	printf("{\"what\":\"stream\",\"kind\":\"%s\",\"device\":\"%s\",\"iommu\":\"%s\","
 	       "\"bytes\":%llu,\"wrong_bytes\":%llu,\"packets\":%llu,\"packet_segments\":%llu,"
 	       "\"nvme_commands\":%llu,\"nvme_bytes\":%llu,\"card_maps\":%llu,"
-	       "\"drive_maps\":%llu,\"own_maps\":%llu",
+	       "\"drive_maps\":%llu,\"own_maps\":%llu,\"sqes\":%llu,\"cqes\":%llu,"
+	       "\"calls\":%llu",
 	       kind_name[s->kind], link_driver(link), iommu ? iommu : "",
 	       (unsigned long long)s->verified, (unsigned long long)s->wrong,
 	       (unsigned long long)s->net.packets, (unsigned long long)s->net.segments,
@@ -302,7 +357,8 @@ static void stream_print(const struct stream *s, const struct netrig *link)
 	       (unsigned long long)s->counts.command_bytes,
 	       (unsigned long long)(pay->map + pay->unmap),
 	       (unsigned long long)(all - own - pay->map - pay->unmap),
-	       (unsigned long long)own);
+	       (unsigned long long)own, (unsigned long long)s->sqes,
+	       (unsigned long long)s->cqes, (unsigned long long)s->calls);
 	if (s->counts.copy_bytes != COPIES_UNKNOWN)
 		printf(",\"copy_bytes\":%llu", (unsigned long long)s->counts.copy_bytes);
 	printf("}\n");
@@ -320,7 +376,7 @@ static int warm_up(struct stream *s)
 
 	netcount_reset(&s->net);
 	s->counts = (struct counts){ 0 };
-	s->verified = 0;
+	s->verified = s->sqes = s->cqes = s->calls = 0;
 	return ret;
 }
 
@@ -345,7 +401,7 @@ static int run(enum kind kind, const struct netrig *link, const struct stream_op
 static int usage(const char *why)
 {
 	fprintf(stderr, "net-stream: %s\n"
-		"usage: net-stream [-d CARD] [-n MIB] [-f FILE] gpu|storage|ordinary...\n", why);
+		"usage: net-stream [-d CARD] [-n MIB] [-f FILE] gpu|bundle|storage|ordinary...\n", why);
 	return 2;
 }
 

@@ -40,6 +40,9 @@ static void packet(struct netcount *n, const char *fields)
 	n->linear = number(fields, " len=", 10) - number(fields, " data_len=", 10);
 }
 
+/* The most that a card writes headers to, where it splits them off */
+#define SPLIT_HEADER	256
+
 /* ... and in front of segmentation some drivers pull a few bytes of payload there. */
 #define PULLED	4
 
@@ -49,6 +52,7 @@ static void map(struct netcount *n, const char *fields)
 
 	if (!strstr(fields, " dir=TO_DEVICE")) {
 		n->receive.map++;
+		n->received.map += size > SPLIT_HEADER;
 		return;
 	}
 	if (size < n->linear || size > n->linear + PULLED || n->nr_headers == MAX_HEADERS) {
@@ -76,8 +80,10 @@ static void unmap(struct netcount *n, const char *fields, uint64_t flush)
 {
 	struct use *use = &n->payload;
 
-	if (!strstr(fields, " dir=TO_DEVICE"))
+	if (!strstr(fields, " dir=TO_DEVICE")) {
 		use = &n->receive;
+		n->received.unmap += number(fields, " size=", 10) > SPLIT_HEADER;
+	}
 	else if (is_header(n, number(fields, " dma_addr=", 16)))
 		use = &n->header;
 	use->unmap++;

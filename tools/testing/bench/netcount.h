@@ -15,7 +15,9 @@ struct use {
 };
 
 struct netcount {
-	struct use payload, header, receive;
+	struct use payload, header;
+	struct use receive;		/* memory to receive into, ... */
+	struct use received;		/* ... of which these are more than a header's */
 	uint64_t packets;		/* handed to the card's driver */
 	uint64_t segments;		/* and what the card made of them */
 

@@ -378,25 +378,33 @@ static int relay_step(struct relaying *w)
 	return ret ?: w->got == w->p->len ? 0 : -EPIPE;
 }
 
-int relay_run(struct relay *r, const struct piece *p, struct relay_run *run)
+int relay_take(struct relay *r, const struct piece *p, struct relay_run *run)
 {
 	struct relaying w = { .r = r, .p = p, .run = run };
+	int ret;
+
+	if (!zcrx_prep(&r->z, r->tcp.rx, p->len, RELAY_RECV))
+		return -EBUSY;
+	ret = uring_submit(&r->ring, 0);
+	if (ret > 0)
+		ret = 0;
+	while (!ret && (!w.ended || w.written < p->len))
+		ret = relay_step(&w);
+	free(w.batch);
+	return ret;
+}
+
+int relay_run(struct relay *r, const struct piece *p, struct relay_run *run)
+{
 	struct sender s;
 	int ret, err;
 
 	ret = disk_poison(r->disk, 0, p->len + 4096, POISON);
-	if (!ret && !zcrx_prep(&r->z, r->tcp.rx, p->len, RELAY_RECV))
-		ret = -EBUSY;
 	if (!ret)
-		ret = uring_submit(&r->ring, 0);
-	if (ret < 0)
-		return ret;
-	ret = sender_start(&s, r->tcp.tx, p);
+		ret = sender_start(&s, r->tcp.tx, p);
 	if (ret)
 		return ret;
-	while (!ret && (!w.ended || w.written < p->len))
-		ret = relay_step(&w);
-	free(w.batch);
+	ret = relay_take(r, p, run);
 	if (ret)
 		shutdown(s.fd, SHUT_RDWR);
 	err = sender_join(&s);

@@ -76,6 +76,8 @@ unsigned int relay_ifindex(const struct relay *r);
  * to the drive at 0, and is compared in both places
  */
 int relay_run(struct relay *r, const struct piece *p, struct relay_run *run);
+/* What arrives of that, and where it lies; who sends and who looks at the drive is the caller */
+int relay_take(struct relay *r, const struct piece *p, struct relay_run *run);
 
 /* It is compared in the area only, and given back at once */
 int relay_drain(struct relay *r, const struct piece *p);
