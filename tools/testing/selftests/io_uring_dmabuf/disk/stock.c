@@ -446,6 +446,91 @@ TEST_F(cut, while_it_grows)
 	       under_way);
 }
 
+/* --- a request that drains, behind one that completes lazily --- */
+
+/* Who waits for both is told, although only the first CQE is under way when he begins */
+TEST(drain_behind_a_read)
+{
+	struct io_uring_sqe *sqe;
+	struct uring_res res;
+	struct uring ring;
+	int disk = NEED_DISK("LAB_NVME_MAIN");
+	char *plain = aligned_alloc(4096, MiB);
+
+	ASSERT_NE(NULL, plain);
+	ASSERT_EQ(0, uring_init(&ring, 8, IORING_SETUP_SINGLE_ISSUER |
+					  IORING_SETUP_DEFER_TASKRUN));
+	ASSERT_EQ(0, disk_fill(disk, 0, MiB, 21));
+	for (unsigned int i = 0; i < 20; i++) {
+		double start = lab_now();
+
+		memset(plain, POISON, MiB);
+		uring_prep_rw(&ring, IORING_OP_READ, disk, 0, (uintptr_t)plain, MiB, 0)
+			->user_data = 1;
+		sqe = uring_sqe(&ring);
+		sqe->opcode = IORING_OP_NOP;
+		sqe->flags = IOSQE_IO_DRAIN;
+		sqe->user_data = 2;
+		ASSERT_EQ(2, uring_submit_for(&ring, 2, 60000));
+		ASSERT_GT(30, lab_now() - start);
+		for (unsigned int k = 1; k <= 2; k++) {
+			ASSERT_EQ(1, uring_peek(&ring, &res));
+			EXPECT_EQ(k, res.user_data);
+			EXPECT_EQ(k == 1 ? (int)MiB : 0, res.res);
+		}
+		EXPECT_EQ(NO_MISMATCH, pattern_check(plain, 0, MiB, 21));
+	}
+	uring_exit(&ring);
+	free(plain);
+	close(disk);
+}
+
+/* --- a send of a part of a provided buffer --- */
+
+/* The length is a limit, whoever provides the buffer */
+TEST(part_of_a_provided_buffer)
+{
+	static char buf[4096], got[sizeof(buf)];
+	struct io_uring_sqe *sqe;
+	struct uring_res res;
+	struct uring ring;
+	int s[2];
+
+	pattern_fill(buf, 0, sizeof(buf), 22);
+	ASSERT_EQ(0, uring_init(&ring, 8, 0));
+	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, s));
+	/* less, all of it, more than there is, and no limit */
+	for (unsigned int i = 0; i < 4; i++) {
+		static const unsigned int wanted[] = { 100, 4096, 5000, 0 };
+		int want = i ? (int)sizeof(buf) : 100;
+
+		sqe = uring_sqe(&ring);
+		sqe->opcode = IORING_OP_PROVIDE_BUFFERS;
+		sqe->fd = 1;
+		sqe->addr = (uintptr_t)buf;
+		sqe->len = sizeof(buf);
+		sqe->off = i;
+		sqe->buf_group = 3;
+		ASSERT_EQ(0, uring_do(&ring));
+		sqe = uring_sqe(&ring);
+		sqe->opcode = IORING_OP_SEND;
+		sqe->flags = IOSQE_BUFFER_SELECT;
+		sqe->fd = s[0];
+		sqe->len = wanted[i];
+		sqe->buf_group = 3;
+		ASSERT_EQ(1, uring_submit(&ring, 1));
+		ASSERT_EQ(1, uring_peek(&ring, &res));
+		EXPECT_EQ(want, res.res);
+		EXPECT_EQ(IORING_CQE_F_BUFFER | i << IORING_CQE_BUFFER_SHIFT, res.flags);
+		ASSERT_EQ(want, recv(s[1], got, sizeof(got), MSG_WAITALL | MSG_DONTWAIT));
+		EXPECT_EQ(NO_MISMATCH, pattern_check(got, 0, want, 22));
+		EXPECT_EQ(-1, recv(s[1], got, 1, MSG_DONTWAIT));
+	}
+	close(s[0]);
+	close(s[1]);
+	uring_exit(&ring);
+}
+
 /* --- requests on a drive with metadata that become one command --- */
 
 #define TOGETHER	(256 * KiB)
