@@ -69,9 +69,30 @@ bool dma_iobuf_att_reap(struct dma_iobuf_att *att)
 }
 
 /*
- * The same, and wait for the commands: for the hardware only, so that the time is
- * bounded by the device's own timeout and reset handling. When this returns the device
- * no longer touches the memory.
+ * The mapping that nobody seemed to use has commands that take their time, and somebody
+ * wants one: it is as good as it was. If the exporter had asked for it, it would be gone.
+ * False: the last of these commands is done just now.
+ */
+static bool dma_iobuf_att_revive(struct dma_iobuf_att *att)
+{
+	struct dma_iobuf_map *map = att->parked;
+
+	dma_resv_assert_held(att->dmabuf->resv);
+	/* with a reference, nobody finds it idle meanwhile */
+	if (!percpu_ref_tryget(&map->ref))
+		return false;
+	percpu_ref_resurrect(&map->ref);
+	percpu_ref_put(&map->ref);
+	WRITE_ONCE(att->parked, NULL);
+	rcu_assign_pointer(att->map, map);
+	dma_iobuf_drop_mapped(att);
+	return true;
+}
+
+/*
+ * Reap, and wait for the commands: for the hardware only, so that the time is bounded by
+ * the device's own timeout and reset handling. When this returns the device no longer
+ * touches the memory.
  */
 static void dma_iobuf_att_finish(struct dma_iobuf_att *att)
 {
@@ -199,7 +220,8 @@ static struct dma_iobuf_map *dma_iobuf_map_build(struct dma_iobuf_att *att,
 		ret = PTR_ERR(map);
 		goto err_unmap;
 	}
-	ret = percpu_ref_init(&map->ref, dma_iobuf_map_idle, 0,
+	ret = percpu_ref_init(&map->ref, dma_iobuf_map_idle,
+			      att->drop ? PERCPU_REF_ALLOW_REINIT : 0,
 			      GFP_KERNEL_ACCOUNT);
 	if (ret)
 		goto err_free;
@@ -308,7 +330,7 @@ static int dma_iobuf_att_publish(struct dma_iobuf_att *att,
  * One step under the reservation lock. DMA_IOBUF_STEP_EXPORTER: it has work to do on
  * the memory first. It may have begun that when it mapped; the mapping then waits in
  * &dma_iobuf_att.pending, where an invalidation finds it. DMA_IOBUF_STEP_COMMANDS:
- * some have the last mapping still.
+ * the last one that has the last mapping is about to give it back.
  */
 enum { DMA_IOBUF_STEP_EXPORTER = 1, DMA_IOBUF_STEP_COMMANDS };
 
@@ -330,7 +352,8 @@ static int dma_iobuf_att_map_step(struct dma_iobuf_att *att,
 	/* an exporter may keep one mapping only for an attachment */
 	if (att->parked) {
 		if (!dma_iobuf_att_reap(att))
-			return DMA_IOBUF_STEP_COMMANDS;
+			return dma_iobuf_att_revive(att) ?
+				0 : DMA_IOBUF_STEP_COMMANDS;
 		dma_iobuf_drop_done(att);
 	}
 	if (!att->pending) {
@@ -374,7 +397,7 @@ static int dma_iobuf_att_map(struct dma_iobuf_att *att,
 			dma_iobuf_why(why, DMA_IOBUF_STAGE_FENCE, 0);
 			ret = -EINTR;
 		} else {
-			/* a device takes its time: without the lock */
+			/* who does that may want the lock */
 			schedule_timeout_uninterruptible(1);
 			ret = 0;
 		}

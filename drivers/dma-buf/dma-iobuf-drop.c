@@ -5,9 +5,9 @@
  *
  * Commands only count. A tick looks at the count; if it stands still, the mapping is taken
  * from the attachment, the last command drops its reference when it is done, and the next
- * tick finds the mapping idle and has it unmapped. A command that comes before waits for
- * that, and maps again. The exporter is waited for by a worker of the user, and by nobody
- * else.
+ * tick finds the mapping idle and has it unmapped. A command that comes before gets that
+ * mapping back, as others have it still. The exporter is waited for by a worker of the user,
+ * and by nobody else.
  */
 #include <linux/dma-iobuf.h>
 #include <linux/dma-resv.h>
@@ -30,8 +30,10 @@
  * @queued:	@work is queued, and has a reference to @att->held
  * @hits:	those that the last tick has seen
  * @idle:	what @hits was when @work was queued
- * @first:	what it was when the mapping was made
- * @maps:	which mapping @ticks are of
+ * @idle_made:	what @made was then
+ * @first:	what @hits was when the mapping was made
+ * @made:	how often it was made, or given back to who wanted it
+ * @ticks_made:	what @made was when @ticks began
  * @ticks:	while no command has used the mapping
  * @vain:	mappings in a row that no command has used
  * @nr:		mappings dropped so far; under the reservation lock
@@ -44,8 +46,10 @@ struct dma_iobuf_drop {
 	bool			queued;
 	u64			hits;
 	u64			idle;
+	unsigned long		idle_made;
 	unsigned long		first;
-	u64			maps;
+	unsigned long		made;
+	unsigned long		ticks_made;
 	unsigned int		ticks;
 	unsigned int		vain;
 	u64			nr;
@@ -76,7 +80,8 @@ static void dma_iobuf_drop_step(struct dma_iobuf_drop *drop)
 		return;
 	}
 	map = rcu_dereference_protected(att->map, true);
-	if (IS_ERR_OR_NULL(map) || dma_iobuf_att_hits(att) != drop->idle)
+	if (IS_ERR_OR_NULL(map) || dma_iobuf_att_hits(att) != drop->idle ||
+	    READ_ONCE(drop->made) != drop->idle_made)
 		return;
 	if ((unsigned long)drop->idle == drop->first)
 		WRITE_ONCE(drop->vain, min(drop->vain + 1, DMA_IOBUF_DROP_VAIN));
@@ -106,10 +111,10 @@ static void dma_iobuf_drop_work(struct dma_iobuf_work *work)
  */
 static bool dma_iobuf_drop_waits(struct dma_iobuf_drop *drop, u64 hits)
 {
-	u64 maps = READ_ONCE(drop->att->nr_maps);
+	unsigned long made = READ_ONCE(drop->made);
 
-	if (maps != drop->maps) {
-		drop->maps = maps;
+	if (made != drop->ticks_made) {
+		drop->ticks_made = made;
 		drop->ticks = 0;
 	}
 	return (unsigned long)hits == READ_ONCE(drop->first) &&
@@ -122,6 +127,7 @@ static void dma_iobuf_drop_tick(struct work_struct *ws)
 						   struct dma_iobuf_drop, tick);
 	struct dma_iobuf_att *att = drop->att;
 	bool taken = READ_ONCE(att->parked), mapped;
+	unsigned long made = READ_ONCE(drop->made);
 	u64 hits = dma_iobuf_att_hits(att);
 
 	rcu_read_lock();
@@ -138,6 +144,7 @@ static void dma_iobuf_drop_tick(struct work_struct *ws)
 	if (!smp_load_acquire(&drop->queued)) {
 		drop->queued = true;
 		drop->idle = hits;
+		drop->idle_made = made;
 		kref_get(&att->held);
 		dma_iobuf_user_queue(drop->user, &drop->work, dma_iobuf_drop_work);
 	}
@@ -171,13 +178,15 @@ void dma_iobuf_drop_free(struct dma_iobuf_att *att)
 	kfree(att->drop);
 }
 
-/* there is a mapping; under the reservation lock */
+/* somebody wanted a mapping, and there is one; under the reservation lock */
 void dma_iobuf_drop_mapped(struct dma_iobuf_att *att)
 {
 	if (!att->drop)
 		return;
+	WRITE_ONCE(att->drop->made, att->drop->made + 1);
 	WRITE_ONCE(att->drop->first, dma_iobuf_att_hits(att));
-	dma_iobuf_drop_again(att->drop, DMA_IOBUF_DROP_IDLE);
+	/* a tick may be due at once, for the mapping before */
+	mod_delayed_work(system_dfl_wq, &att->drop->tick, DMA_IOBUF_DROP_IDLE);
 }
 
 /* No mapping comes any more, and no tick is left when this returns */
