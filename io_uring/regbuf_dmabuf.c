@@ -220,7 +220,7 @@ static int io_regbuf_direction(struct file *file, u32 flags)
  * Memory that a device owns is no RAM and does not count. The exporter must not
  * be able to move it into RAM later, so it has to be pinned.
  */
-static bool io_regbuf_in_device(struct dma_iobuf *buf)
+bool io_regbuf_in_device(struct dma_iobuf *buf)
 {
 	unsigned int i, nr = dma_iobuf_nr_att(buf);
 	struct dma_iobuf_info info;
@@ -511,7 +511,10 @@ static void io_regbuf_new_targets(struct dma_iobuf *buf,
 		dma_iobuf_set_add_disk(new, set->disk[i]);
 }
 
-/* @new has the attachments, which are shared, and what they cost, which moves */
+/*
+ * @new has the attachments of @set, which are shared, and what they cost, which moves. What
+ * makes room for them is @new's, until that is gone, with what it costs.
+ */
 static int io_regbuf_take_targets(struct io_regbuf *reg, struct io_regbuf *new,
 				  const struct dma_iobuf_set *set,
 				  struct io_regbuf_why *why)
@@ -525,18 +528,18 @@ static int io_regbuf_take_targets(struct io_regbuf *reg, struct io_regbuf *new,
 		return io_regbuf_fail_core(why, ret);
 	}
 	io_regbuf_charges_move(reg, new);
-	if (io_regbuf_in_device(reg->buf))
-		io_regbuf_uncharge_mem(reg);
 	return 0;
 }
 
 /*
  * Add targets, charged like those of a new buffer: one is made for them, and
  * shares its attachments. So nobody who adds others waits for this exporter,
- * and nothing has to be taken away again if a charge does not fit.
+ * and nothing has to be taken away again if a charge does not fit. @missing are those
+ * of @set that it does not have.
  */
 static int io_regbuf_attach(struct io_regbuf *reg,
-			    struct dma_iobuf_set *set,
+			    const struct dma_iobuf_set *set,
+			    struct dma_iobuf_set *missing,
 			    struct io_regbuf_why *why)
 {
 	struct io_regbuf *new = io_regbuf_alloc(0, reg->flags);
@@ -546,9 +549,9 @@ static int io_regbuf_attach(struct io_regbuf *reg,
 		return io_regbuf_fail(why, IO_REGBUF_STAGE_TABLE, -ENOMEM, NULL);
 	new->user = io_regbuf_user_hold(reg->user);
 	/* else only a disk is new: nothing is attached, nothing costs */
-	if (set->nr)
-		ret = io_regbuf_make(new, reg->buf->dmabuf, set, reg->buf->dir,
-				     reg->buf->flags, why);
+	if (missing->nr)
+		ret = io_regbuf_make(new, reg->buf->dmabuf, missing,
+				     reg->buf->dir, reg->buf->flags, why);
 	if (!ret)
 		ret = io_regbuf_take_targets(reg, new, set, why);
 	if (ret)
@@ -592,7 +595,7 @@ int io_regbuf_add_targets(struct io_ring_ctx *ctx,
 			  struct io_regbuf_why *why)
 {
 	struct dma_iobuf_set set = { }, new = { };
-	struct io_regbuf_want want;
+	struct io_regbuf_want want = { };
 	struct io_regbuf *reg;
 	int ret;
 
@@ -622,11 +625,35 @@ int io_regbuf_add_targets(struct io_ring_ctx *ctx,
 	if (!ret)
 		io_regbuf_new_targets(reg->buf, &set, &new, why);
 	if (new.nr || new.nr_disks)
-		ret = io_regbuf_attach(reg, &new, why);
+		ret = io_regbuf_attach(reg, &set, &new, why);
 	dma_iobuf_set_put(&new);
 	dma_iobuf_set_put(&set);
 	mutex_lock(&ctx->uring_lock);
 	io_put_rsrc_node(ctx, old);
+	return ret;
+}
+
+/* @gone: a device has gone meanwhile, and those that are left may do */
+static int io_regbuf_demand_once(struct io_regbuf *reg, struct file *file,
+				 bool *gone)
+{
+	const struct io_regbuf_want want = { .dir = reg->buf->dir };
+	struct dma_iobuf_set set = { }, new = { };
+	struct io_regbuf_why why = { };
+	int ret;
+
+	*gone = false;
+	ret = io_regbuf_resolve_file(file, &want, &set);
+	if (!ret && dma_iobuf_set_drop_dead(&set) && !set.nr)
+		ret = -ENODEV;
+	if (!ret) {
+		io_regbuf_new_targets(reg->buf, &set, &new, &why);
+		if (new.nr || new.nr_disks)
+			ret = io_regbuf_attach(reg, &set, &new, &why);
+		*gone = ret == -ENODEV && dma_iobuf_set_drop_dead(&new);
+	}
+	dma_iobuf_set_put(&new);
+	dma_iobuf_set_put(&set);
 	return ret;
 }
 
@@ -637,21 +664,16 @@ int io_regbuf_add_targets(struct io_ring_ctx *ctx,
  */
 int io_regbuf_demand(struct io_regbuf *reg, struct file *file)
 {
-	const struct io_regbuf_want want = { .dir = reg->buf->dir };
-	struct dma_iobuf_set set = { }, new = { };
-	struct io_regbuf_why why = { };
+	bool gone;
 	int ret;
 
-	ret = io_regbuf_resolve_file(file, &want, &set);
-	if (!ret) {
-		io_regbuf_new_targets(reg->buf, &set, &new, &why);
-		if (new.nr || new.nr_disks)
-			ret = io_regbuf_attach(reg, &new, &why);
-		ret = ret ?: 1;
-	}
-	dma_iobuf_set_put(&new);
-	dma_iobuf_set_put(&set);
-	return ret == -ENXIO ? 0 : ret;
+	/* nobody has named them: the paths that are there are all that is wanted */
+	do {
+		ret = io_regbuf_demand_once(reg, file, &gone);
+	} while (gone);
+	if (ret == -ENXIO)
+		return 0;
+	return ret ?: 1;
 }
 
 /* ---- I/O ---- */

@@ -83,6 +83,7 @@ int io_regbuf_add_targets(struct io_ring_ctx *ctx,
 			  const struct io_uring_regbuf_desc *desc,
 			  struct io_rsrc_node *old, u64 tag,
 			  struct io_regbuf_why *why);
+bool io_regbuf_in_device(struct dma_iobuf *buf);
 int io_regbuf_demand(struct io_regbuf *reg, struct file *file);
 struct io_regbuf *io_regbuf_create_part(const struct io_regbuf *from, u64 off,
 					struct dma_iobuf_set *set);
@@ -105,6 +106,7 @@ struct io_regbuf_user *io_regbuf_user_get(struct user_struct *user);
 struct io_regbuf_user *io_regbuf_user_hold(struct io_regbuf_user *u);
 int io_regbuf_charge_mem(struct io_regbuf *reg, struct dma_buf *dmabuf,
 			 struct io_regbuf_why *why);
+int io_regbuf_charge_copies(struct io_regbuf *reg);
 void io_regbuf_uncharge_mem(struct io_regbuf *reg);
 int io_regbuf_charge_tables(struct io_regbuf *reg, struct dma_iobuf *buf,
 			    struct io_regbuf_why *why);

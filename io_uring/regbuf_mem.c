@@ -271,6 +271,34 @@ int io_regbuf_charge_mem(struct io_regbuf *reg, struct dma_buf *dmabuf,
 }
 
 /**
+ * io_regbuf_charge_copies - charge the memory before the CPU's mapping pins it
+ * @reg:	the buffer, registered with COPY_OK
+ *
+ * It was charged when it was registered, unless a device had it pinned where it is no RAM.
+ * That device may have given way since.
+ *
+ * Context: as io_regbuf_charge_mem(); nobody who adds targets waits for it.
+ * Return: 0; -ENOMEM; -EINTR.
+ */
+int io_regbuf_charge_copies(struct io_regbuf *reg)
+{
+	struct io_regbuf_charge *c;
+	struct io_regbuf_why why = { };
+
+	if (!reg->user || READ_ONCE(reg->mem) || io_regbuf_in_device(reg->buf))
+		return 0;
+	c = io_regbuf_charge(reg->user, reg->buf->dmabuf, 0,
+			     DIV_ROUND_UP(reg->buf->dmabuf->size, PAGE_SIZE), &why);
+	if (IS_ERR(c))
+		return PTR_ERR(c);
+	scoped_guard(mutex, &reg->targets_lock)
+		swap(c, reg->mem);
+	if (c)
+		io_regbuf_uncharge(reg->user, c);
+	return 0;
+}
+
+/**
  * io_regbuf_uncharge_mem - the memory does not count after all
  * @reg:	the buffer
  */
@@ -301,11 +329,12 @@ int io_regbuf_charge_tables(struct io_regbuf *reg, struct dma_iobuf *buf,
 	struct dma_iobuf_info info;
 
 	for (i = 0; reg->user && i < nr; i++) {
+		/* the mapping may be gone again, and comes back */
 		dma_iobuf_get_info(buf, i, &info);
-		if (!info.table_bytes)
+		if (!info.charge_bytes)
 			continue;
 		c = io_regbuf_charge(reg->user, buf->dmabuf, info.id,
-				     DIV_ROUND_UP_ULL(info.table_bytes,
+				     DIV_ROUND_UP_ULL(info.charge_bytes,
 						      PAGE_SIZE), why);
 		if (IS_ERR(c))
 			return PTR_ERR(c);
@@ -314,56 +343,74 @@ int io_regbuf_charge_tables(struct io_regbuf *reg, struct dma_iobuf *buf,
 	return 0;
 }
 
-/* is it for a table that @reg has, and is not charged for more than once? */
+/* does @reg have what @c is for, and is it not charged for that yet? */
 static bool io_regbuf_needs(const struct io_regbuf *reg,
 			    const struct io_regbuf_charge *c)
 {
-	unsigned int i, nr = dma_iobuf_nr_att(reg->buf);
-	struct dma_iobuf_info info;
+	unsigned int i, nr = reg->buf ? dma_iobuf_nr_att(reg->buf) : 0;
 
 	for (i = 0; i < reg->nr_tables; i++)
 		if (reg->table[i] == c)
 			return false;
+	for (i = 0; i < nr; i++)
+		if (dma_iobuf_att_id(reg->buf, i) == c->att_id)
+			return true;
+	return false;
+}
+
+/* has the memory of @reg to stay where it is, and is that RAM? */
+static bool io_regbuf_needs_mem(const struct io_regbuf *reg)
+{
+	unsigned int i, nr = dma_iobuf_nr_att(reg->buf);
+	struct dma_iobuf_info info;
+
+	if (io_regbuf_in_device(reg->buf))
+		return false;
+	if (reg->flags & IO_REGBUF_DMABUF_COPY_OK)
+		return true;
 	for (i = 0; i < nr; i++) {
 		dma_iobuf_get_info(reg->buf, i, &info);
-		if (info.id == c->att_id)
+		if (info.pinned && info.kind != DMA_IOBUF_KIND_DEAD)
 			return true;
 	}
 	return false;
 }
 
 /**
- * io_regbuf_charges_move - a buffer got targets that another was charged for
+ * io_regbuf_charges_move - a buffer has got targets of another one
  * @to:		the buffer, with &io_regbuf.targets_lock held
- * @from:	has charges for the targets; those that @to needs are moved
+ * @from:	the other one, which has what made room for them, and is going to be freed
  *
- * Charges of @to for attachments that it has no more end: those of devices that
- * are gone may have been replaced.
+ * Each is charged for what it has now: what made room, until that is gone. Charges of
+ * @to for what neither has end: devices that are gone may have been replaced.
  */
 void io_regbuf_charges_move(struct io_regbuf *to, struct io_regbuf *from)
 {
-	struct io_regbuf_charge *was[DMA_IOBUF_MAX_DEVS];
-	unsigned int i, nr = to->nr_tables, left = 0;
+	struct io_regbuf_charge *all[2 * DMA_IOBUF_MAX_DEVS];
+	unsigned int nr = 0, i;
 
 	if (!to->user)
 		return;
-	memcpy(was, to->table, sizeof(was));
-	to->nr_tables = 0;
+	while (from->nr_tables)
+		all[nr++] = from->table[--from->nr_tables];
+	while (to->nr_tables)
+		all[nr++] = to->table[--to->nr_tables];
 	for (i = 0; i < nr; i++) {
-		if (io_regbuf_needs(to, was[i]))
-			to->table[to->nr_tables++] = was[i];
+		if (io_regbuf_needs(to, all[i]))
+			to->table[to->nr_tables++] = all[i];
+		else if (io_regbuf_needs(from, all[i]))
+			from->table[from->nr_tables++] = all[i];
 		else
-			io_regbuf_uncharge(to->user, was[i]);
+			io_regbuf_uncharge(to->user, all[i]);
 	}
-	for (i = 0; i < from->nr_tables; i++) {
-		if (io_regbuf_needs(to, from->table[i]))
-			to->table[to->nr_tables++] = from->table[i];
-		else
-			from->table[left++] = from->table[i];
-	}
-	from->nr_tables = left;
 	if (!to->mem)
 		swap(to->mem, from->mem);
+	if (to->mem && !io_regbuf_needs_mem(to)) {
+		/* what had it pinned made room, or it is memory of a device */
+		if (!from->mem)
+			swap(to->mem, from->mem);
+		io_regbuf_uncharge_mem(to);
+	}
 }
 
 /**

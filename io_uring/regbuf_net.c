@@ -86,6 +86,28 @@ static int io_regbuf_exporter_error(int err)
 	}
 }
 
+/* it pins the memory, wherever that is then: charged before, if it is RAM */
+static int io_regbuf_vmap_charged(struct io_regbuf *reg)
+{
+	struct iosys_map map;
+	int ret;
+
+	if (!reg->buf->dmabuf->ops->vmap)
+		return -EOPNOTSUPP;
+	ret = io_regbuf_charge_copies(reg);
+	if (!ret)
+		ret = dma_iobuf_vmap(reg->buf, &map);
+	if (ret)
+		return ret;
+	/* the device that had it pinned may have given way just before */
+	ret = io_regbuf_charge_copies(reg);
+	if (ret)
+		dma_buf_vunmap_unlocked(reg->buf->dmabuf, &map);
+	else
+		reg->vmap = map;
+	return ret;
+}
+
 /* not at registration: it may make the exporter move the memory */
 static int io_regbuf_vmap(struct io_regbuf *reg)
 {
@@ -93,13 +115,8 @@ static int io_regbuf_vmap(struct io_regbuf *reg)
 
 	if (ret)
 		return ret;
-	if (iosys_map_is_null(&reg->vmap)) {
-		ret = -EOPNOTSUPP;
-		if (reg->buf->dmabuf->ops->vmap)
-			ret = dma_iobuf_vmap(reg->buf, &reg->vmap);
-		if (ret)
-			iosys_map_clear(&reg->vmap);
-	}
+	if (iosys_map_is_null(&reg->vmap))
+		ret = io_regbuf_vmap_charged(reg);
 	mutex_unlock(&reg->vmap_lock);
 	return ret;
 }

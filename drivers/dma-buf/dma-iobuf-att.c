@@ -321,6 +321,8 @@ static int dma_iobuf_att_publish(struct dma_iobuf_att *att,
 	}
 	att->pending = NULL;
 	WRITE_ONCE(att->nr_maps, att->nr_maps + 1);
+	WRITE_ONCE(att->table_bytes,
+		   dma_iobuf_table_bytes(map) + att->priv_bytes);
 	rcu_assign_pointer(att->map, map);
 	dma_iobuf_drop_mapped(att);
 	return 0;
@@ -690,6 +692,7 @@ void dma_iobuf_att_info(struct dma_iobuf_att *att,
 	}
 	rcu_read_unlock();
 
+	info->charge_bytes = READ_ONCE(att->table_bytes);
 	info->hits = dma_iobuf_att_hits(att);
 	info->maps = READ_ONCE(att->nr_maps);
 	info->invals = READ_ONCE(att->nr_invals);

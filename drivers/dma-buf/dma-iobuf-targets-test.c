@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * KUnit tests of which devices a buffer has: more come than there is room for, and those
- * that were idle longest make room (DMA_IOBUF_EVICT)
+ * that were idle longest make room (DMA_IOBUF_EVICT); and of mappings that are dropped
+ * (DMA_IOBUF_DROP) while a command has them
  */
 #include <kunit/device.h>
 #include <kunit/test.h>
@@ -67,6 +68,7 @@ struct targets {
 	struct fake		fake;
 	struct dma_iobuf	*buf;
 	struct dma_iobuf_dev	*idev[NR];
+	atomic_t		going;
 };
 
 static int targets_init(struct kunit *test)
@@ -99,6 +101,16 @@ static int targets_init(struct kunit *test)
 	return 0;
 }
 
+/* What a worker does takes its time */
+static bool becomes(atomic_t *value, int want)
+{
+	unsigned int i;
+
+	for (i = 0; i < 1000 && atomic_read(value) != want; i++)
+		msleep(20);
+	return atomic_read(value) == want;
+}
+
 static void targets_exit(struct kunit *test)
 {
 	struct targets *t = test->priv;
@@ -107,6 +119,7 @@ static void targets_exit(struct kunit *test)
 	if (!t)
 		return;
 	dma_iobuf_free(t->buf, NULL, NULL);
+	KUNIT_EXPECT_TRUE(test, becomes(&t->going, 0));
 	for (i = 0; i < NR; i++) {
 		dma_iobuf_dev_shutdown(t->idev[i]);
 		KUNIT_EXPECT_TRUE(test, list_empty(&t->idev[i]->atts));
@@ -117,24 +130,65 @@ static void targets_exit(struct kunit *test)
 	KUNIT_EXPECT_NE(test, 0, wait_for_completion_timeout(&t->fake.released, 20 * HZ));
 }
 
-/* As a request does it that finds device @i not to be a target */
-static int add(struct targets *t, unsigned int i)
+/* A buffer that is freed by a worker, as what it has may take its time */
+struct going {
+	struct dma_iobuf_work	work;
+	struct dma_iobuf	*buf;
+	struct targets		*t;
+};
+
+static void is_gone(void *priv)
 {
-	struct dma_iobuf_set set = { };
+	struct targets *t = priv;
+
+	atomic_dec(&t->going);
+}
+
+static void going_work(struct dma_iobuf_work *work)
+{
+	struct going *g = container_of(work, struct going, work);
+
+	dma_iobuf_free(g->buf, is_gone, g->t);
+	kfree(g);
+}
+
+/*
+ * As a request does it that finds device @i not to be a target; its file has device
+ * @other, too
+ */
+static int add_beside(struct targets *t, unsigned int i, unsigned int other)
+{
+	struct dma_iobuf_set missing = { }, set = { };
+	struct going *g = kzalloc_obj(*g);
 	struct dma_iobuf *new;
 	int ret;
 
+	if (!g)
+		return -ENOMEM;
 	new = dma_iobuf_create(t->dmabuf, t->buf->dir, t->buf->flags);
-	if (IS_ERR(new))
+	if (IS_ERR(new)) {
+		kfree(g);
 		return PTR_ERR(new);
-	ret = dma_iobuf_set_add(&set, t->idev[i]);
+	}
+	ret = dma_iobuf_set_add(&missing, t->idev[i]) ?:
+	      dma_iobuf_set_add(&set, t->idev[i]) ?:
+	      dma_iobuf_set_add(&set, t->idev[other]);
 	if (!ret)
-		ret = dma_iobuf_attach(new, &set, NULL);
+		ret = dma_iobuf_attach(new, &missing, NULL);
 	if (!ret)
 		ret = dma_iobuf_share(t->buf, new, &set);
+	dma_iobuf_set_put(&missing);
 	dma_iobuf_set_put(&set);
-	dma_iobuf_free(new, NULL, NULL);
+	g->buf = new;
+	g->t = t;
+	atomic_inc(&t->going);
+	dma_iobuf_queue_work(new, &g->work, going_work);
 	return ret;
+}
+
+static int add(struct targets *t, unsigned int i)
+{
+	return add_beside(t, i, i);
 }
 
 /* A command of device @i: 0, or why not */
@@ -238,7 +292,30 @@ static void commands_that_run(struct kunit *test)
 	msleep(100);
 	KUNIT_EXPECT_FALSE(test, list_empty(&t->idev[0]->atts));
 	KUNIT_EXPECT_EQ(test, SZ_16M, map->addr[0]);
+	/* and knows when that is: what it costs is charged until then */
+	KUNIT_EXPECT_TRUE(test, becomes(&t->going, 1));
+	msleep(100);
+	KUNIT_EXPECT_EQ(test, 1, atomic_read(&t->going));
 	dma_iobuf_map_put(map);
+	KUNIT_EXPECT_TRUE(test, becomes(&t->going, 0));
+	KUNIT_EXPECT_TRUE(test, list_empty(&t->idev[0]->atts));
+}
+
+/* Another device of the same file does not make room: the I/O would find that missing */
+static void same_file_stays(struct kunit *test)
+{
+	struct targets *t = test->priv;
+	unsigned int i;
+
+	for (i = 0; i < DMA_IOBUF_MAX_DEVS; i++) {
+		KUNIT_ASSERT_EQ(test, 0, add(t, i));
+		KUNIT_ASSERT_EQ(test, 0, command(t, i));
+	}
+	/* idle longest */
+	KUNIT_ASSERT_EQ(test, 0, add_beside(t, 20, 0));
+	KUNIT_EXPECT_EQ(test, 0, command(t, 20));
+	KUNIT_EXPECT_EQ(test, 0, command(t, 0));
+	KUNIT_EXPECT_EQ(test, -EBADF, command(t, 1));
 }
 
 /* ---- at the same time ---- */
@@ -313,6 +390,121 @@ static void exporter_waits_for_commands(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, before + DMA_IOBUF_MAX_DEVS + 1, h.ret);
 	/* what ended did not come back */
 	KUNIT_EXPECT_EQ(test, -EBADF, command(t, 0));
+}
+
+static int looks(void *data)
+{
+	struct dma_iobuf_info info;
+	struct helper *h = data;
+
+	dma_iobuf_get_info(h->t->buf, 0, &info);
+	h->ret = info.id == dma_iobuf_att_id(h->t->buf, 0) ? 0 : -ESTALE;
+	smp_store_release(&h->done, true);
+	while (!kthread_should_stop())
+		msleep(20);
+	return 0;
+}
+
+/* Who makes room has the lock for a grace period, and nobody who only looks wants it */
+static void looking_waits_for_nothing(struct kunit *test)
+{
+	struct targets *t = test->priv;
+	struct helper h = { };
+	unsigned int i;
+
+	KUNIT_ASSERT_EQ(test, 0, add(t, 0));
+	mutex_lock(&t->buf->lock);
+	helper_start(test, &h, t, looks);
+	for (i = 0; i < 100 && !smp_load_acquire(&h.done); i++)
+		msleep(20);
+	KUNIT_EXPECT_TRUE(test, h.done);
+	mutex_unlock(&t->buf->lock);
+	while (!smp_load_acquire(&h.done))
+		msleep(20);
+	helper_stop(&h);
+	KUNIT_EXPECT_EQ(test, 0, h.ret);
+}
+
+static struct dma_iobuf_att *att_of(struct targets *t)
+{
+	return rcu_dereference_protected(t->buf->att[0], true);
+}
+
+static bool loses_its_mapping(struct dma_iobuf_att *att)
+{
+	unsigned int i;
+
+	for (i = 0; i < 500 && rcu_access_pointer(att->map); i++)
+		msleep(20);
+	return !rcu_access_pointer(att->map);
+}
+
+static int wants_a_mapping(void *data)
+{
+	struct helper *h = data;
+
+	h->ret = dma_iobuf_att_prepare(att_of(h->t), NULL);
+	smp_store_release(&h->done, true);
+	while (!kthread_should_stop())
+		msleep(20);
+	return 0;
+}
+
+/*
+ * A command that takes longer than a tick looks like none. It keeps its mapping, and
+ * others need not wait for the end of it
+ */
+static void long_command(struct kunit *test)
+{
+	struct targets *t = test->priv;
+	struct helper other = { }, exporter = { };
+	struct dma_iobuf_info info;
+	struct dma_iobuf_att *att;
+	struct dma_iobuf_map *map;
+	unsigned int i;
+
+	t->buf->flags |= DMA_IOBUF_DROP;
+	KUNIT_ASSERT_EQ(test, 0, add(t, 0));
+	att = att_of(t);
+	map = dma_iobuf_map_get(t->buf, t->idev[0]->dev);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, map);
+	KUNIT_ASSERT_TRUE(test, loses_its_mapping(att));
+	KUNIT_EXPECT_EQ(test, -EAGAIN, command(t, 0));
+	helper_start(test, &other, t, wants_a_mapping);
+	for (i = 0; i < 100 && !smp_load_acquire(&other.done); i++)
+		msleep(20);
+	KUNIT_EXPECT_TRUE(test, other.done);
+	/* it is the same one */
+	KUNIT_EXPECT_EQ(test, 0, command(t, 0));
+	KUNIT_EXPECT_EQ(test, 1, READ_ONCE(att->nr_maps));
+	KUNIT_EXPECT_EQ(test, 0, atomic_read(&t->fake.unmapped));
+
+	/* once more, and the exporter comes then: it waits for the first command */
+	KUNIT_EXPECT_TRUE(test, loses_its_mapping(att));
+	KUNIT_EXPECT_EQ(test, 0, dma_iobuf_att_prepare(att, NULL));
+	helper_start(test, &exporter, t, exporter_wants_it);
+	msleep(200);
+	KUNIT_EXPECT_FALSE(test, smp_load_acquire(&exporter.done));
+	KUNIT_EXPECT_EQ(test, 0, atomic_read(&t->fake.unmapped));
+	dma_iobuf_map_put(map);
+	for (i = 0; i < 1000 && !smp_load_acquire(&exporter.done); i++)
+		msleep(20);
+	KUNIT_EXPECT_TRUE(test, exporter.done);
+	KUNIT_EXPECT_EQ(test, 1, exporter.ret);
+	helper_stop(&exporter);
+	helper_stop(&other);
+	KUNIT_EXPECT_EQ(test, 0, other.ret);
+
+	/* and it is given back as ever when nobody uses it; what it cost is known */
+	KUNIT_EXPECT_EQ(test, 0, dma_iobuf_att_prepare(att, NULL));
+	KUNIT_EXPECT_EQ(test, 0, command(t, 0));
+	KUNIT_EXPECT_TRUE(test, becomes(&t->fake.unmapped, 2));
+	dma_iobuf_get_info(t->buf, 0, &info);
+	KUNIT_EXPECT_EQ(test, DMA_IOBUF_KIND_NONE, info.kind);
+	KUNIT_EXPECT_EQ(test, 0, info.table_bytes);
+	KUNIT_EXPECT_NE(test, 0, info.charge_bytes);
+	KUNIT_EXPECT_EQ(test, 1, info.drops);
+	KUNIT_EXPECT_EQ(test, 1, info.invals);
 }
 
 static int adds_one(void *data)
@@ -421,7 +613,10 @@ static struct kunit_case dma_iobuf_evict_cases[] = {
 	KUNIT_CASE(used_ones_stay),
 	KUNIT_CASE(gone_ones_first),
 	KUNIT_CASE(commands_that_run),
+	KUNIT_CASE(same_file_stays),
 	KUNIT_CASE(exporter_waits_for_commands),
+	KUNIT_CASE(looking_waits_for_nothing),
+	KUNIT_CASE(long_command),
 	KUNIT_CASE(no_target_from_then_on),
 	KUNIT_CASE_SLOW(nobody_starves),
 	KUNIT_CASE(without_the_flag),

@@ -191,6 +191,30 @@ void dma_iobuf_set_put(struct dma_iobuf_set *set)
 }
 
 /**
+ * dma_iobuf_set_drop_dead - take devices out of a set that are going, or gone
+ * @set:	the set
+ *
+ * For who can do without them. Their end may take a while, which is nothing to wait
+ * for.
+ *
+ * Context: process context.
+ * Return: how many there were.
+ */
+unsigned int dma_iobuf_set_drop_dead(struct dma_iobuf_set *set)
+{
+	unsigned int i, left = 0, nr = set->nr;
+
+	for (i = 0; i < nr; i++) {
+		if (READ_ONCE(set->dev[i]->dead))
+			dma_iobuf_dev_put(set->dev[i]);
+		else
+			set->dev[left++] = set->dev[i];
+	}
+	set->nr = left;
+	return nr - left;
+}
+
+/**
  * dma_iobuf_set_of_file - add the leaf devices behind a file to a set
  * @file:	the file
  * @set:	the set, still to be put by the caller when this fails
@@ -336,6 +360,20 @@ static bool dma_iobuf_is_fresh(const struct dma_iobuf *buf, unsigned int i)
 	return buf->fresh[i] && time_before(jiffies, buf->fresh[i] + HZ);
 }
 
+/* Entries of the devices in @set, which those who want them use together */
+static unsigned long dma_iobuf_entries_of(struct dma_iobuf *buf,
+					  const struct dma_iobuf_set *set)
+{
+	unsigned long entries = 0;
+	unsigned int i, k;
+
+	for (i = 0; i < buf->nr_att; i++)
+		for (k = 0; k < set->nr; k++)
+			if (dma_iobuf_entry(buf, i)->idev == set->dev[k])
+				__set_bit(i, &entries);
+	return entries;
+}
+
 /*
  * The entry that is idle longest, but for those in @chosen; there is one. What is
  * fresh was not used either, and comes last: those who want an entry would take
@@ -365,13 +403,15 @@ static unsigned int dma_iobuf_idlest(const struct dma_iobuf *buf,
  * Choose entries for attachments: devices come and go, and the table must not fill
  * up. Those whose device is gone and empty ones first; then those whose name is
  * gone, but not the last one of a device that is there; then, if the buffer wants
- * that, those that are idle longest.
+ * that, those that are idle longest, but for other devices of the same file: it would
+ * take its own place.
  */
 static int dma_iobuf_choose(struct dma_iobuf *buf, struct dma_iobuf_att **atts,
-			    unsigned int nr_new, unsigned int *to)
+			    unsigned int nr_new, const struct dma_iobuf_set *set,
+			    unsigned int *to)
 {
+	unsigned long chosen = 0, kept = dma_iobuf_entries_of(buf, set);
 	unsigned int nr = buf->nr_att, i, k = 0;
-	unsigned long chosen = 0;
 
 	lockdep_assert_held(&buf->lock);
 	for (i = 0; k < nr_new && i < DMA_IOBUF_MAX_DEVS; i++) {
@@ -388,9 +428,9 @@ static int dma_iobuf_choose(struct dma_iobuf *buf, struct dma_iobuf_att **atts,
 		__set_bit(i, &chosen);
 		to[k++] = i;
 	}
-	/* there are as many entries as there can be new ones */
+	/* there are as many entries as a set has devices: enough without those kept */
 	while (k < nr_new && buf->flags & DMA_IOBUF_EVICT) {
-		to[k] = dma_iobuf_idlest(buf, chosen);
+		to[k] = dma_iobuf_idlest(buf, chosen | kept);
 		__set_bit(to[k++], &chosen);
 	}
 	return k < nr_new ? -E2BIG : 0;
@@ -403,7 +443,8 @@ static int dma_iobuf_choose(struct dma_iobuf *buf, struct dma_iobuf_att **atts,
  * one more grace period.
  */
 static int dma_iobuf_publish(struct dma_iobuf *buf, struct dma_iobuf_att **atts,
-			     unsigned int nr_new, struct dma_iobuf_att **old)
+			     unsigned int nr_new, const struct dma_iobuf_set *set,
+			     struct dma_iobuf_att **old)
 {
 	unsigned int to[DMA_IOBUF_MAX_DEVS];
 	unsigned int nr = buf->nr_att, k, nr_old = 0;
@@ -412,7 +453,7 @@ static int dma_iobuf_publish(struct dma_iobuf *buf, struct dma_iobuf_att **atts,
 	lockdep_assert_held(&buf->lock);
 	if (buf->flags & DMA_IOBUF_EVICT)
 		dma_iobuf_age(buf);
-	ret = dma_iobuf_choose(buf, atts, nr_new, to);
+	ret = dma_iobuf_choose(buf, atts, nr_new, set, to);
 	if (ret)
 		return ret;
 	for (k = 0; k < nr_new; k++) {
@@ -476,43 +517,56 @@ static void dma_iobuf_add_disks(struct dma_iobuf *buf,
 	}
 }
 
+/**
+ * dma_iobuf_has_disk - whether a buffer was registered for a disk
+ * @buf:	the buffer, may be in use
+ * @seq:	sequence number of the disk, not 0
+ *
+ * Context: any.
+ */
+bool dma_iobuf_has_disk(const struct dma_iobuf *buf, u64 seq)
+{
+	unsigned int i;
+
+	for (i = 0; i < DMA_IOBUF_MAX_DEVS; i++)
+		if (READ_ONCE(buf->disk[i]) == seq)
+			return true;
+	return false;
+}
+
 static bool dma_iobuf_knows_disk(const struct dma_iobuf *buf,
 				 const struct dma_iobuf_set *set)
 {
-	unsigned int i, k;
+	unsigned int i;
 
 	for (i = 0; i < set->nr_disks; i++)
-		for (k = 0; k < DMA_IOBUF_MAX_DEVS; k++)
-			if (READ_ONCE(buf->disk[k]) == set->disk[i])
-				return true;
+		if (dma_iobuf_has_disk(buf, set->disk[i]))
+			return true;
 	return false;
 }
 
 /*
  * Make attachments with a reference entries of a buffer, unless it has such by now.
- * Returns how many; or an error, and @buf is as it was. The references are gone in
- * any case.
+ * Returns how many were there before, which are in @old, and nobody looks at them any
+ * more; *@nr is how many of @atts, the first, are there now. Or an error, and @buf is as
+ * it was. The references are gone in any case.
  */
 static int dma_iobuf_add(struct dma_iobuf *buf, struct dma_iobuf_att **atts,
-			 unsigned int nr, const struct dma_iobuf_set *set)
+			 unsigned int *nr, const struct dma_iobuf_set *set,
+			 struct dma_iobuf_att **old)
 {
-	struct dma_iobuf_att *old[DMA_IOBUF_MAX_DEVS];
 	int ret;
 
 	mutex_lock(&buf->lock);
-	nr = dma_iobuf_drop_known(buf, atts, nr);
-	ret = dma_iobuf_publish(buf, atts, nr, old);
+	*nr = dma_iobuf_drop_known(buf, atts, *nr);
+	ret = dma_iobuf_publish(buf, atts, *nr, set, old);
 	if (ret >= 0)
 		dma_iobuf_add_disks(buf, set);
 	mutex_unlock(&buf->lock);
 	if (ret > 0)
 		synchronize_rcu();
-	while (ret > 0)
-		dma_iobuf_att_put(buf, old[--ret], false);
-	if (!ret)
-		return nr;
-	while (nr)
-		dma_iobuf_att_put(buf, atts[--nr], false);
+	while (ret < 0 && *nr)
+		dma_iobuf_att_put(buf, atts[--*nr], false);
 	return ret;
 }
 
@@ -520,6 +574,7 @@ static int dma_iobuf_add(struct dma_iobuf *buf, struct dma_iobuf_att **atts,
 static int dma_iobuf_add_set(struct dma_iobuf *buf, struct dma_iobuf_set *set)
 {
 	struct dma_iobuf_att *atts[DMA_IOBUF_MAX_DEVS], *att;
+	struct dma_iobuf_att *old[DMA_IOBUF_MAX_DEVS];
 	unsigned int nr = 0, i;
 	int ret = 0;
 
@@ -541,33 +596,67 @@ static int dma_iobuf_add_set(struct dma_iobuf *buf, struct dma_iobuf_set *set)
 			ret = 0;
 		}
 	}
-	if (!ret)
-		return dma_iobuf_add(buf, atts, nr, set);
-	while (nr)
-		dma_iobuf_att_put(buf, atts[--nr], false);
-	return ret;
+	if (ret) {
+		while (nr)
+			dma_iobuf_att_put(buf, atts[--nr], false);
+		return ret;
+	}
+	ret = dma_iobuf_add(buf, atts, &nr, set, old);
+	while (ret > 0)
+		dma_iobuf_att_put(buf, old[--ret], false);
+	return ret ?: nr;
+}
+
+/* What made room for @new, which is there, takes its place in @from */
+static void dma_iobuf_swap(struct dma_iobuf *from, struct dma_iobuf_att *new,
+			   struct dma_iobuf_att *old)
+{
+	unsigned int i;
+
+	for (i = 0; i < from->nr_att; i++) {
+		if (rcu_access_pointer(from->att[i]) != new)
+			continue;
+		RCU_INIT_POINTER(from->att[i], old);
+		from->dev[i] = old->idev->dev;
+		/* it has another one by now */
+		dma_iobuf_att_put(from, new, false);
+		return;
+	}
 }
 
 /**
  * dma_iobuf_share - give a buffer the targets of another one
  * @buf:	the buffer, may be in use
- * @from:	has attachments that @buf shall have, too; or NULL: there are none
- * @set:	the disks that they are of
+ * @from:	has attachments that @buf shall have, too, and is not in use; or NULL: there
+ *		are none
+ * @set:	all devices of the file, which stay where they are, and the disks that they
+ *		are of
+ *
+ * What has to make room in @buf goes to @from in their place, and ends with it: so
+ * whoever has @from freed knows when that is.
  *
  * Context: process context; waits for no exporter.
  * Return: 0; or -E2BIG, and @buf is as it was.
  */
-int dma_iobuf_share(struct dma_iobuf *buf, const struct dma_iobuf *from,
+int dma_iobuf_share(struct dma_iobuf *buf, struct dma_iobuf *from,
 		    const struct dma_iobuf_set *set)
 {
 	struct dma_iobuf_att *atts[DMA_IOBUF_MAX_DEVS];
+	struct dma_iobuf_att *old[DMA_IOBUF_MAX_DEVS];
 	unsigned int i, nr = from ? from->nr_att : 0;
+	int ret;
 
 	for (i = 0; i < nr; i++) {
 		atts[i] = rcu_dereference_protected(from->att[i], true);
 		refcount_inc(&atts[i]->ref);
 	}
-	return min(dma_iobuf_add(buf, atts, nr, set), 0);
+	ret = dma_iobuf_add(buf, atts, &nr, set, old);
+	/* no more made room than came */
+	while (ret > 0) {
+		ret--;
+		dma_iobuf_swap(from, atts[ret], old[ret]);
+	}
+	return ret;
 }
 
 /**
@@ -785,14 +874,34 @@ int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool retarget)
  *
  * A snapshot: the exporter may move the memory at any time.
  *
- * Context: process context.
+ * Context: process context; waits for nothing.
  */
 void dma_iobuf_get_info(struct dma_iobuf *buf, unsigned int idx,
 			struct dma_iobuf_info *info)
 {
-	/* the entry stays, with all that it refers to */
-	guard(mutex)(&buf->lock);
-	dma_iobuf_att_info(dma_iobuf_entry(buf, idx), info);
+	struct dma_iobuf_att *att;
+
+	scoped_guard(rcu) {
+		/* what makes room has its reference for a grace period after that */
+		att = rcu_dereference(buf->att[idx]);
+		kref_get(&att->held);
+	}
+	dma_iobuf_att_info(att, info);
+	kref_put(&att->held, dma_iobuf_att_unhold);
+}
+
+/**
+ * dma_iobuf_att_id - which attachment an entry is
+ * @buf:	the buffer, may be in use
+ * @idx:	which of its attachments, less than &dma_iobuf.nr_att
+ *
+ * Context: any.
+ * Return: its &struct dma_iobuf_info.id.
+ */
+u64 dma_iobuf_att_id(struct dma_iobuf *buf, unsigned int idx)
+{
+	guard(rcu)();
+	return rcu_dereference(buf->att[idx])->id;
 }
 
 /**

@@ -227,6 +227,7 @@ struct dma_iobuf_map {
  * @id:		for &struct dma_iobuf_info
  * @peer2peer:	the exporter left &dma_buf_attachment.peer2peer set
  * @nr_maps:	mappings made so far; under the reservation lock
+ * @table_bytes: what the table of the last one takes; it may be gone by now
  * @nr_invals:	mappings the exporter took away; under the reservation lock
  * @dead:	shut down: never attach again; written under @lock
  * @spent:	what the exporter said to it was no; the next one asks anew
@@ -261,6 +262,7 @@ struct dma_iobuf_att {
 	bool			peer2peer;
 	u64			id;
 	u64			nr_maps;
+	u64			table_bytes;
 	u64			nr_invals;
 	struct mutex		wait_lock;	/* one waits for the exporter */
 	struct mutex		lock;		/* attach, dead */
@@ -334,6 +336,7 @@ struct dma_iobuf {
  *		bytes; 0 when not mapped
  * @entries:	table entries: granules, or runs where those take less memory
  * @table_bytes: memory the table takes
+ * @charge_bytes: the same, or what it took when there was one
  * @hits:	commands that used the mapping
  * @maps:	mappings made so far
  * @invals:	mappings the exporter took away
@@ -348,6 +351,7 @@ struct dma_iobuf_info {
 	u64			granule;
 	u64			entries;
 	u64			table_bytes;
+	u64			charge_bytes;
 	u64			hits;
 	u64			maps;
 	u64			invals;
@@ -391,6 +395,7 @@ void dma_iobuf_queue_work(struct dma_iobuf *buf, struct dma_iobuf_work *work,
 int dma_iobuf_set_add(struct dma_iobuf_set *set, struct dma_iobuf_dev *idev);
 void dma_iobuf_set_add_disk(struct dma_iobuf_set *set, u64 seq);
 void dma_iobuf_set_put(struct dma_iobuf_set *set);
+unsigned int dma_iobuf_set_drop_dead(struct dma_iobuf_set *set);
 bool dma_iobuf_set_need_pin(const struct dma_iobuf_set *set);
 int dma_iobuf_set_of_file(struct file *file, struct dma_iobuf_set *set);
 
@@ -399,7 +404,7 @@ struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 				   unsigned int flags);
 int dma_iobuf_attach(struct dma_iobuf *buf, struct dma_iobuf_set *set,
 		     struct dma_iobuf_reason *why);
-int dma_iobuf_share(struct dma_iobuf *buf, const struct dma_iobuf *from,
+int dma_iobuf_share(struct dma_iobuf *buf, struct dma_iobuf *from,
 		    const struct dma_iobuf_set *set);
 int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool retarget);
 void dma_iobuf_free(struct dma_iobuf *buf, void (*gone)(void *priv), void *priv);
@@ -407,6 +412,8 @@ bool dma_iobuf_has_target(struct dma_iobuf *buf,
 			  const struct dma_iobuf_dev *idev);
 void dma_iobuf_get_info(struct dma_iobuf *buf, unsigned int idx,
 			struct dma_iobuf_info *info);
+u64 dma_iobuf_att_id(struct dma_iobuf *buf, unsigned int idx);
+bool dma_iobuf_has_disk(const struct dma_iobuf *buf, u64 seq);
 int dma_iobuf_vmap(struct dma_iobuf *buf, struct iosys_map *map);
 #else
 static inline struct dma_iobuf_dev *dma_iobuf_dev_create(struct device *dev)
