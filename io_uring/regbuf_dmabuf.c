@@ -7,6 +7,7 @@
  * works on them; iov_iters made from them are of type ITER_DMABUF.
  */
 #include <linux/kernel.h>
+#include <linux/blkdev.h>
 #include <linux/errno.h>
 #include <linux/file.h>
 #include <linux/fs.h>
@@ -769,6 +770,45 @@ bool io_regbuf_should_reissue(struct io_kiocb *req, const struct kiocb *kiocb,
 	if (res == -EOPNOTSUPP)
 		return kiocb->ki_flags & IOCB_NOWAIT;
 	return io_regbuf_may_map(req, res);
+}
+
+/* of the disk that a file's data is on; 0: there is none */
+static u64 io_regbuf_diskseq(struct file *file)
+{
+#ifdef CONFIG_BLOCK
+	struct inode *inode = file->f_mapping->host;
+	struct block_device *bdev = inode->i_sb->s_bdev;
+
+	if (S_ISBLK(inode->i_mode))
+		bdev = I_BDEV(inode);
+	return bdev ? bdev->bd_disk->diskseq : 0;
+#else
+	return 0;
+#endif
+}
+
+/**
+ * io_regbuf_nowait_errno - how a request that must not wait ends
+ * @req:	a read or write of a file with RWF_NOWAIT, on an ITER_DMABUF
+ * @err:	what it is about to end with
+ *
+ * Where others would have waited for their device to be attached, all that is known is
+ * that this one did not.
+ *
+ * Context: any.
+ * Return: -EAGAIN then, otherwise @err.
+ */
+int io_regbuf_nowait_errno(struct io_kiocb *req, int err)
+{
+	const struct io_regbuf *reg = req->buf_node->buf->priv;
+	u64 disk;
+
+	if (err != -EBADF)
+		return err;
+	if (reg->flags & IO_REGBUF_DMABUF_ON_DEMAND)
+		return -EAGAIN;
+	disk = io_regbuf_diskseq(req->file);
+	return disk && dma_iobuf_has_disk(reg->buf, disk) ? -EAGAIN : err;
 }
 
 /**

@@ -116,6 +116,7 @@ void io_regbuf_charges_end(struct io_regbuf *reg);
 
 #ifdef CONFIG_DMA_SHARED_BUFFER
 int io_regbuf_prep_rw(struct io_kiocb *req, struct kiocb *kiocb);
+int io_regbuf_nowait_errno(struct io_kiocb *req, int err);
 bool io_regbuf_should_reissue(struct io_kiocb *req, const struct kiocb *kiocb,
 			      long res);
 void io_regbuf_copy_sqe(struct io_kiocb *req, unsigned int issue_flags);
@@ -126,6 +127,11 @@ void io_regbuf_show_fdinfo(struct io_mapped_ubuf *imu, struct seq_file *m);
 static inline int io_regbuf_prep_rw(struct io_kiocb *req, struct kiocb *kiocb)
 {
 	return -EOPNOTSUPP;
+}
+
+static inline int io_regbuf_nowait_errno(struct io_kiocb *req, int err)
+{
+	return err;
 }
 
 static inline bool io_regbuf_should_reissue(struct io_kiocb *req,

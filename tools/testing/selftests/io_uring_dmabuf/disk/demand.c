@@ -116,6 +116,62 @@ TEST_F(demand, any_file)
 	close(p3);
 }
 
+/* And one on a file system, whose disk is what counts */
+TEST_F(demand, files)
+{
+	struct rig *rig = &self->rig;
+	struct io_uring_regbuf_desc d = desc_demand(rig->mem.fd, 0);
+	static const char * const where[] = { "LAB_EXT4", "LAB_XFS" };
+	int p3 = NEED_PART(3);
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(where); i++) {
+		char path[160];
+		int fd;
+
+		ASSERT_EQ(0, reg_one(&rig->ring, 0, &d));
+		EXPECT_TRUE(bufinfo_wait(rig->mem.fd, 0, 10000));
+		snprintf(path, sizeof(path), "%s/iou-dmabuf-demand", NEED_ENV(where[i]));
+		fd = open(path, O_RDWR | O_DIRECT | O_CREAT | O_CLOEXEC, 0600);
+		ASSERT_LE(0, fd);
+		ASSERT_EQ(0, disk_fill(fd, 0, SIZE, SEED));
+		ASSERT_EQ(0, rig_works(rig, fd, 0));
+		EXPECT_EQ(1, targets(rig));
+		/* both are on the same drive */
+		ASSERT_EQ(0, rig_works(rig, p3, 0));
+		EXPECT_EQ(1, targets(rig));
+		EXPECT_EQ(1, maps(rig, 0));
+		close(fd);
+		unlink(path);
+	}
+	close(p3);
+}
+
+static int read_nowait(struct rig *rig, int fd)
+{
+	uring_prep_rw(&rig->ring, IORING_OP_READ_FIXED, fd, 0, 0, 4096, 0)->rw_flags = RWF_NOWAIT;
+	return uring_do(&rig->ring);
+}
+
+/* Who must not wait is told to come back, and does not wait for others' sake, either */
+TEST_F(demand, nowait)
+{
+	struct rig *rig = &self->rig;
+
+	ASSERT_EQ(0, disk_fill(rig->disk, 0, 4096, SEED));
+	ASSERT_EQ(0, mem_poison(&rig->mem, 0, 4096, POISON));
+	for (unsigned int i = 0; i < 3; i++) {
+		EXPECT_EQ(-EAGAIN, read_nowait(rig, rig->disk));
+		EXPECT_EQ(0, targets(rig));
+		EXPECT_EQ(0, bufinfo_attachments(rig->mem.fd));
+	}
+	EXPECT_EQ(NO_MISMATCH, mem_check_poison(&rig->mem, 0, 4096, POISON));
+	EXPECT_EQ(4096, uring_read(&rig->ring, rig->disk, 0, 0, 4096, 0));
+	ASSERT_EQ(0, mem_poison(&rig->mem, 0, 4096, POISON));
+	EXPECT_EQ(4096, read_nowait(rig, rig->disk));
+	EXPECT_EQ(NO_MISMATCH, mem_check(&rig->mem, 0, 0, 4096, SEED));
+	EXPECT_EQ(1, maps(rig, 0));
+}
+
 /* Named ones first, and more by name */
 TEST_F(demand, beside_named_ones)
 {
@@ -281,6 +337,7 @@ TEST(without_the_flag)
 	EXPECT_EQ(-EBADF, reg_one(&rig.ring, 0, &d));
 	ASSERT_EQ(0, reg_dmabuf(&rig.ring, 0, rig.mem.fd, rig.disk));
 	EXPECT_EQ(-EBADF, uring_read(&rig.ring, p3, 0, 0, 4096, 0));
+	EXPECT_EQ(-EBADF, read_nowait(&rig, p3));
 	/* nor is it anything that could be added to a slot */
 	d = desc_add(p3);
 	d.flags |= IO_REGBUF_DMABUF_ON_DEMAND;
@@ -341,6 +398,43 @@ TEST(memlock)
 }
 
 /* ---- while others do as they like ---- */
+
+/*
+ * A path goes while it, or the other one, is attached: the exporter takes its time. Nobody
+ * has named it, and the one that is left does
+ */
+TEST(path_goes)
+{
+	struct io_uring_regbuf_desc d;
+	struct uring_res res;
+	struct rig rig;
+	char pci[64];
+
+	RIG_UP(&rig, "LAB_NVME_MP", MEM_BAR, SIZE, 0);
+	ASSERT_EQ(0, disk_fill(rig.disk, 0, 4096, SEED));
+	d = desc_demand(rig.mem.fd, 0);
+	for (int i = 0; i < 2; i++) {
+		ASSERT_TRUE(nvme_shared_pci(i, pci, sizeof(pci)));
+		ASSERT_EQ(0, reg_one(&rig.ring, 0, &d));
+		EXPECT_TRUE(bufinfo_wait(rig.mem.fd, 0, 10000));
+		ASSERT_EQ(0, mem_poison(&rig.mem, 0, 4096, POISON));
+		ASSERT_EQ(0, bar_fence(&rig.mem, 1));
+		uring_prep_rw(&rig.ring, IORING_OP_READ_FIXED, rig.disk, 0, 0, 4096, 0);
+		ASSERT_EQ(1, uring_submit(&rig.ring, 0));
+		ASSERT_EQ(-ETIME, uring_wait(&rig.ring, &res, 300));
+		ASSERT_EQ(0, nvme_unbind(pci));
+		ASSERT_EQ(0, bar_fence(&rig.mem, 0));
+		ASSERT_EQ(0, uring_wait(&rig.ring, &res, 20000));
+		EXPECT_EQ(4096, res.res);
+		EXPECT_EQ(NO_MISMATCH, mem_check(&rig.mem, 0, 0, 4096, SEED));
+		EXPECT_EQ(1, targets(&rig));
+		EXPECT_TRUE(bufinfo_wait(rig.mem.fd, 1, 10000));
+		ASSERT_EQ(0, nvme_bind(pci));
+		ASSERT_TRUE(nvme_wait_paths(2));
+		ASSERT_EQ(0, rig_works(&rig, rig.disk, 0));
+	}
+	rig_down(&rig);
+}
 
 struct registrar {
 	struct uring *ring;
