@@ -37,7 +37,7 @@ help:
 #- make soak      long runs: TESTS, KERNEL, CPUS as above, SEED=n replays one; the report is
 #-                build/soak-report.txt
 #- make run CMD='program arguments'   run a program of this machine in the guest
-#-                  IOMMU=strict|lazy|off|bounce  KERNEL=plain|debug|stock  TOPO=switch|bridge|net|netbridge
+#-                  IOMMU=strict|lazy|off|bounce  KERNEL=plain|debug|stock  TOPO=switch|bridge|net|netbridge|netmany
 #- make shell     a root shell in the guest, with the lab's devices
 #- make bench     instructions per I/O, our kernel against stock
 #- make check     shellcheck, checkpatch, sparse, W=1; patches apply with no fuzz
@@ -117,7 +117,7 @@ soak:
 # CMD goes through the environment: quotes and spaces in it survive.
 run: export LAB_CMD = $(value CMD)
 run:
-	@[ -n "$$LAB_CMD" ] || { echo "make run CMD='program arguments' [IOMMU=strict|lazy|off|bounce] [KERNEL=plain|debug|stock] [TOPO=switch|bridge|net|netbridge]" >&2; exit 2; }
+	@[ -n "$$LAB_CMD" ] || { echo "make run CMD='program arguments' [IOMMU=strict|lazy|off|bounce] [KERNEL=plain|debug|stock] [TOPO=switch|bridge|net|netbridge|netmany]" >&2; exit 2; }
 	@$(LAB)/deps build run >&2
 	@$(LAB)/kernel $(or $(KERNEL),plain) >&2
 	@$(LAB)/vm -k $(or $(KERNEL),plain) -i $(or $(IOMMU),strict) -t $(or $(TOPO),switch) \

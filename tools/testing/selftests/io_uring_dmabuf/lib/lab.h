@@ -17,10 +17,11 @@
  * LAB_NVME_MP, LAB_NG_MP	multipath head
  * LAB_NVME_META, LAB_NVME_PI	disks formatted with 8 bytes of metadata, without and
  *				with protection information in it
+ * LAB_MANY_DRIVES	twenty small disks, with spaces between them; topology netmany
  * LAB_PCI_MAIN, LAB_PCI_FS	PCI addresses of the first two
  * LAB_EXT4, LAB_XFS		mount points
  * LAB_IOMMU			strict, lazy, off or bounce
- * LAB_TOPO			switch, bridge, net or netbridge
+ * LAB_TOPO			switch, bridge, net, netbridge or netmany
  * LAB_KERNEL			plain, debug or stock
  * LAB_MAX_COMMAND		bytes, of LAB_NVME_MAIN: what the lab gave it (tests ask it,
  *				by lab_max_command())

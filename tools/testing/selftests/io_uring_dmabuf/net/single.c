@@ -195,11 +195,35 @@ TEST_F(single, usage_is_said_when_asked)
 	}
 }
 
+static struct tcp_info info_of(int fd)
+{
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
+
+	getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len);
+	return info;
+}
+
+/* So much has been queued, ever: a thread of SQPOLL may take its time */
+static int wait_queued(int fd, __u64 bytes)
+{
+	double end = lab_now() + net_patience() / 1000.0;
+	struct tcp_info i = info_of(fd);
+
+	while (i.tcpi_bytes_sent - i.tcpi_bytes_retrans + i.tcpi_notsent_bytes < bytes) {
+		if (lab_now() > end)
+			return -ETIME;
+		lab_sleep_ms(5);
+		i = info_of(fd);
+	}
+	return 0;
+}
+
 /* Small sends share skbs, and each has its own completion, in any mix with others */
 TEST_F(single, many_in_an_skb)
 {
 	struct netrig *n = &self->net;
-	unsigned int seen[40] = { 0 };
+	unsigned int seen[40] = { 0 }, before;
 	const struct piece all = { SEED, 0, 40 * 500 };
 	struct uring_res res;
 
@@ -210,6 +234,9 @@ TEST_F(single, many_in_an_skb)
 		unsigned int want = 0;
 
 		memset(seen, 0, sizeof(seen));
+		before = info_of(self->tcp.tx).tcpi_data_segs_out;
+		/* all are there before the first leaves */
+		ASSERT_EQ(0, net_set(self->tcp.tx, IPPROTO_TCP, TCP_CORK, 1));
 		for (unsigned int i = 0; i < 40; i++) {
 			struct io_uring_sqe *sqe = prep(n, &self->tcp, self->base,
 							i * 500, 500, 0);
@@ -221,7 +248,11 @@ TEST_F(single, many_in_an_skb)
 			want += i % 3 == 2 ? 2 : 1;
 		}
 		ASSERT_EQ(40, uring_submit(&n->ring, 0));
+		ASSERT_EQ(0, wait_queued(self->tcp.tx, (round + 1) * 40 * 500));
+		ASSERT_EQ(0, net_set(self->tcp.tx, IPPROTO_TCP, TCP_CORK, 0));
 		ASSERT_EQ(0, net_recv(self->tcp.rx, &all, 1));
+		/* those of an skb of its own are 40 */
+		EXPECT_GT(25, info_of(self->tcp.tx).tcpi_data_segs_out - before);
 		while (want--) {
 			ASSERT_EQ(0, uring_wait(&n->ring, &res, net_patience()));
 			ASSERT_GT(40, res.user_data);
@@ -344,6 +375,63 @@ static void reset(int fd)
 
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
 	close(fd);
+}
+
+/* Of those that share an skb each is told */
+TEST_F(single, reset_with_many_in_an_skb)
+{
+	struct netrig *n = &self->net;
+	unsigned int seen[43] = { 0 };
+	struct uring_res res;
+
+	NOT_OF_COPIES(self);
+	/* all behind one that the peer has no room for */
+	queue_all(_metadata, n, &self->tcp, self->base, self->sqe_flags);
+	for (unsigned int i = 3; i < 43; i++)
+		prep(n, &self->tcp, self->base, i * 20, 20, 0)->user_data = i;
+	ASSERT_EQ(40, uring_submit(&n->ring, 0));
+	ASSERT_EQ(0, wait_queued(self->tcp.tx, SIZE + 40 * 20));
+	reset(self->tcp.tx);
+	self->tcp.tx = -1;
+	for (unsigned int i = 1; i < 43; i++) {
+		ASSERT_EQ(0, uring_wait(&n->ring, &res, net_patience()));
+		ASSERT_GT(43, res.user_data);
+		EXPECT_EQ(res.user_data == 2 ? -ECANCELED : -ECONNRESET, res.res);
+		EXPECT_EQ(0, res.flags);
+		EXPECT_EQ(0, seen[res.user_data]++);
+	}
+	EXPECT_TRUE(nothing_comes(n, 20));
+}
+
+/* What only waits for its acknowledgement is found by nobody: a linked timeout fires */
+TEST_F(single, is_not_cancelled)
+{
+	struct __kernel_timespec ts = { .tv_nsec = QUIET_MS * 1000000LL };
+	const struct piece all = { SEED, 0, SIZE };
+	struct netrig *n = &self->net;
+	struct io_uring_sqe *sqe;
+
+	NOT_OF_COPIES(self);
+	narrow(&self->tcp);
+	prep(n, &self->tcp, self->base, 0, SIZE, self->sqe_flags | IOSQE_IO_LINK)->user_data = 1;
+	sqe = uring_sqe(&n->ring);
+	sqe->opcode = IORING_OP_LINK_TIMEOUT;
+	sqe->addr = (uintptr_t)&ts;
+	sqe->len = 1;
+	sqe->user_data = 2;
+	ASSERT_EQ(2, uring_submit(&n->ring, 0));
+	ONE_CQE(n, 2, -ENOENT, 0);
+	EXPECT_LT(0, net_unsent(self->tcp.tx));
+	sqe = uring_sqe(&n->ring);
+	sqe->opcode = IORING_OP_ASYNC_CANCEL;
+	sqe->addr = 1;
+	sqe->user_data = 3;
+	ASSERT_EQ(1, uring_submit(&n->ring, 0));
+	ONE_CQE(n, 3, -ENOENT, 0);
+	EXPECT_TRUE(nothing_comes(n, QUIET_MS));
+	ASSERT_EQ(0, net_recv(self->tcp.rx, &all, 1));
+	ONE_CQE(n, 1, SIZE, usage(n, self->copies));
+	EXPECT_TRUE(nothing_comes(n, 20));
 }
 
 TEST_F(single, peer_resets)
@@ -476,6 +564,42 @@ TEST_F(single, errors)
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
 	ONE_CQE(n, i, -EPIPE, 0);
 	EXPECT_TRUE(nothing_comes(n, 20));
+}
+
+/* A datagram has left when the card is through with it: nobody acknowledges it */
+TEST_F(single, datagrams)
+{
+	struct netrig *n = &self->net;
+	struct net_pair udp = NET_PAIR_NONE;
+	const struct piece p = { SEED, 4096, 1000 };
+
+	if (!variant->card)
+		SKIP(return, "loopback's sockets are made for TCP here");
+	ASSERT_EQ(0, net_udp(n, variant->family ?: AF_INET, &udp));
+	for (unsigned int i = 0; i < 5; i++) {
+		struct io_uring_sqe *sqe;
+
+		prep(n, &udp, self->base, 4096, 1000, self->sqe_flags)->user_data = i;
+		ASSERT_EQ(1, uring_submit(&n->ring, 0));
+		ASSERT_EQ(0, net_recv_datagram(udp.rx, &p, 1));
+		ONE_CQE(n, i, 1000, 0);
+		/* and a link goes on then */
+		prep(n, &udp, self->base, 4096, 1000, self->sqe_flags | IOSQE_IO_LINK)
+			->user_data = 10;
+		sqe = uring_sqe(&n->ring);
+		sqe->opcode = IORING_OP_NOP;
+		sqe->user_data = 11;
+		ASSERT_EQ(2, uring_submit(&n->ring, 0));
+		ASSERT_EQ(0, net_recv_datagram(udp.rx, &p, 1));
+		ONE_CQE(n, 10, 1000, 0);
+		ONE_CQE(n, 11, 0, 0);
+	}
+	/* one that is too long: nothing leaves */
+	prep(n, &udp, self->base, 0, 70000, self->sqe_flags)->user_data = 12;
+	ASSERT_EQ(1, uring_submit(&n->ring, 0));
+	ONE_CQE(n, 12, -EMSGSIZE, 0);
+	EXPECT_TRUE(nothing_comes(n, 20));
+	net_close(&udp);
 }
 
 /* A kernel that has it says so */
