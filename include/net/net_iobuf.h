@@ -11,6 +11,8 @@
 struct device;
 struct dma_iobuf_set;
 struct dst_entry;
+struct in6_addr;
+struct net;
 struct net_device;
 struct net_devmem_dmabuf_binding;
 struct sk_buff;
@@ -22,6 +24,8 @@ bool net_iobuf_sk_ok(const struct sock *sk);
 int net_iobuf_targets(struct sock *sk, struct dma_iobuf_set *set);
 int net_iobuf_rx_target(struct net_device *dev, struct device *dma_dev,
 			struct dma_iobuf_set *set);
+struct dst_entry *net_iobuf_route(struct net *net, const struct in6_addr *laddr,
+				  const struct in6_addr *faddr, int ifindex);
 struct net_devmem_dmabuf_binding *
 net_iobuf_find(const struct iov_iter *from, const struct dst_entry *dst);
 struct net_devmem_dmabuf_binding *
@@ -46,6 +50,13 @@ static inline int net_iobuf_rx_target(struct net_device *dev,
 				      struct dma_iobuf_set *set)
 {
 	return -EOPNOTSUPP;
+}
+
+static inline struct dst_entry *
+net_iobuf_route(struct net *net, const struct in6_addr *laddr,
+		const struct in6_addr *faddr, int ifindex)
+{
+	return NULL;
 }
 
 static inline struct net_devmem_dmabuf_binding *
