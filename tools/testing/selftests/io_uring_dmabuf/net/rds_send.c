@@ -431,6 +431,28 @@ TEST_F(rds_send, socket_is_closed)
 	away_ends(_metadata, &f, -ECANCELED);
 }
 
+/*
+ * TCP has a part of them, for a peer that is gone, and the connection is not the socket's:
+ * it ends by itself. Others wait for the peer
+ */
+TEST_F(rds_send, peer_stays_away)
+{
+	struct flow f = FLOW(self, OTHER_MEMORY(self), 0);
+	struct timeval patience = { .tv_sec = 60 };
+	struct rdsrig *r = f.r;
+
+	send_away(_metadata, &f);
+	close(r->tx);
+	away_ends(_metadata, &f, -ECANCELED);
+	r->tx = rds_sender(r, RDS_PORT + 1);
+	ASSERT_LE(0, r->tx);
+	ASSERT_EQ(0, rdsrig_peer(r, "up"));
+	/* by now TCP asks for a connection every 16 seconds */
+	ASSERT_EQ(0, setsockopt(r->rx, SOL_SOCKET, SO_RCVTIMEO, &patience,
+				sizeof(patience)));
+	EXPECT_EQ(0, rds_pass(r));
+}
+
 TEST_F(rds_send, messages_are_cancelled)
 {
 	struct flow f = FLOW(self, OTHER_MEMORY(self), 0);
