@@ -243,14 +243,20 @@ FIXTURE_TEARDOWN(queue_errors)
 	relay_down(&self->relay);
 }
 
-static int on_queue(struct relay *r, unsigned int ifindex, __u32 rx_buf_len)
+static int part_on_queue(struct relay *r, unsigned int ifindex, __u64 len,
+			 __u32 rx_buf_len)
 {
-	struct io_uring_zcrx_area_reg area = area_slot(0, 0, SIZE);
+	struct io_uring_zcrx_area_reg area = area_slot(0, 0, len);
 	struct zcrx z;
 	int ret = zcrx_open_buf(&z, &r->ring, ifindex, &area, rx_buf_len);
 
 	zcrx_forget(&z);
 	return ret;
+}
+
+static int on_queue(struct relay *r, unsigned int ifindex, __u32 rx_buf_len)
+{
+	return part_on_queue(r, ifindex, SIZE, rx_buf_len);
 }
 
 TEST_F(queue_errors, all)
@@ -268,6 +274,11 @@ TEST_F(queue_errors, all)
 	/* scattered pages: where there is no IOMMU that makes one piece of them */
 	EXPECT_EQ(lab_is("LAB_IOMMU", "off") ? -ERANGE : -EOPNOTSUPP,
 		  on_queue(r, relay_ifindex(r), 8192));
+	EXPECT_TRUE(bufinfo_wait(m->fd, 1, net_patience()));
+	/* half a buffer, and a half that is left over */
+	EXPECT_EQ(-ERANGE, part_on_queue(r, relay_ifindex(r), 4096, 8192));
+	EXPECT_TRUE(bufinfo_wait(m->fd, 1, net_patience()));
+	EXPECT_EQ(-ERANGE, part_on_queue(r, relay_ifindex(r), 3 * 4096, 8192));
 	EXPECT_TRUE(bufinfo_wait(m->fd, 1, net_patience()));
 	ASSERT_EQ(0, rings_split(&r->net, SPLIT_UNSET));
 	EXPECT_EQ(-EINVAL, on_queue(r, relay_ifindex(r), 0));

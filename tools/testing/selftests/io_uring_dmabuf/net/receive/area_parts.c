@@ -167,13 +167,9 @@ TEST_F(area_parts, wrong_refills)
 	zcrx_return(&r->z, area + AREA, 4096);
 	zcrx_return(&r->z, 0, 4096);
 	zcrx_return(&r->z, ~0ULL, 4096);
-	/* each flush ends at the first that is wrong */
-	while (*r->z.head != r->z.local_tail) {
-		unsigned int head = *r->z.head;
-
-		ASSERT_EQ(0, zcrx_flush(&r->z));
-		ASSERT_NE(head, *r->z.head);
-	}
+	/* no flush ends at one */
+	ASSERT_EQ(0, zcrx_flush(&r->z));
+	ASSERT_EQ(r->z.local_tail, *r->z.head);
 
 	ASSERT_EQ(0, sender_start(&s, r->tcp.tx, &next));
 	for (__u64 done = 0; done < next.len; done += got) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A card whose queue belongs to an application: what is configured meanwhile, packets
- * that nobody can read, and an application that gives back late.
+ * A card whose queue belongs to an application: what is configured meanwhile, and
+ * packets that nobody can read.
  */
 #include <netinet/in.h>
 #include <netinet/ip_icmp.h>
@@ -225,112 +225,6 @@ TEST_F(provider, loopback)
 	EXPECT_EQ(0, res.flags & IORING_CQE_F_MORE);
 	net_close(&lo);
 	check_works(_metadata, r);
-}
-
-/* --- an application that is slow --- */
-
-#define PAGES	16
-#define TICKS	lab_scale(200, 1000)	/* milliseconds; a tick is 10 */
-
-FIXTURE(starved) {
-	struct relay relay;
-};
-
-FIXTURE_SETUP(starved)
-{
-	RELAY_UP(&self->relay, MEM_UDMABUF_4K, SIZE, ZCRX_RING, MTU_PAGE_TCP4);
-	ASSERT_EQ(0, relay_open(&self->relay, 0, PAGES * 4096));
-	ASSERT_EQ(0, relay_connect(&self->relay, AF_INET));
-}
-
-FIXTURE_TEARDOWN(starved)
-{
-	relay_down(&self->relay);
-}
-
-/* The card has taken what was given back */
-static bool taken_soon(const struct zcrx *z)
-{
-	double end = lab_now() + TICKS / 1000.0;
-
-	while (__atomic_load_n(z->head, __ATOMIC_ACQUIRE) != z->local_tail) {
-		if (lab_now() > end)
-			return false;
-		lab_sleep_ms(1);
-	}
-	return true;
-}
-
-/* The application has all pages; it gives back one at a time, when nothing comes */
-TEST_F(starved, one_at_a_time)
-{
-	const struct piece p = { SEED, 0, lab_scale(96, 48) * 4096 };
-	struct relay *r = &self->relay;
-	struct arrived held[2 * PAGES], a;
-	unsigned int nr = 0, late = 0, rounds = 0;
-	struct sender s;
-	__u64 got = 0;
-	int ret;
-
-	ASSERT_NE(NULL, zcrx_prep(&r->z, r->tcp.rx, p.len, RELAY_RECV));
-	ASSERT_LE(0, uring_submit(&r->ring, 0));
-	ASSERT_EQ(0, sender_start(&s, r->tcp.tx, &p));
-	while (got < p.len) {
-		struct arrived oldest;
-
-		/* until the card has none to write to */
-		lab_sleep_ms(50);
-		uring_submit(&r->ring, 0);
-		while (nr < PAGES - 2 && got < p.len &&
-		       (uring_ready(&r->ring) || !nr)) {
-			ret = relay_next(r, &p, got, &a);
-			ASSERT_GT(ret, 0);
-			got += ret;
-			ASSERT_LT(nr, 2 * PAGES);
-			held[nr++] = a;
-		}
-		if (!nr)
-			continue;
-		oldest = held[0];
-		memmove(held, held + 1, --nr * sizeof(held[0]));
-		zcrx_return(&r->z, oldest.off, oldest.len);
-		late += !taken_soon(&r->z);
-		rounds++;
-	}
-	EXPECT_EQ(0, late) {
-		TH_LOG("%u of %u", late, rounds);
-	}
-	EXPECT_EQ(0, sender_join(&s));
-}
-
-/* It has none for a second, and then all of them */
-TEST_F(starved, all_at_once)
-{
-	const struct piece p = { SEED, 0, 256 * 4096 };
-	struct relay *r = &self->relay;
-	struct arrived held[2 * PAGES];
-	struct sender s;
-	__u64 got = 0;
-	int ret;
-
-	ASSERT_NE(NULL, zcrx_prep(&r->z, r->tcp.rx, p.len, RELAY_RECV));
-	ASSERT_LE(0, uring_submit(&r->ring, 0));
-	ASSERT_EQ(0, sender_start(&s, r->tcp.tx, &p));
-	while (got < p.len) {
-		unsigned int nr = 0;
-
-		do {
-			ret = relay_next(r, &p, got, &held[nr]);
-			ASSERT_GT(ret, 0);
-			got += ret;
-			nr++;
-		} while (nr < PAGES / 2 && got < p.len);
-		lab_sleep_ms(100);
-		for (unsigned int i = 0; i < nr; i++)
-			zcrx_return(&r->z, held[i].off, held[i].len);
-		EXPECT_TRUE(taken_soon(&r->z));
-	}
-	EXPECT_EQ(0, sender_join(&s));
 }
 
 TEST_HARNESS_MAIN
