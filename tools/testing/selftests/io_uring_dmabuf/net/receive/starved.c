@@ -370,7 +370,8 @@ TEST_F(early, segments)
 	ASSERT_EQ(0, early_open(&e, &r->net, r->tcp.tx));
 	for (unsigned int i = 2 * variant->pages; i; i--)
 		ASSERT_EQ(0, early_send(&e, &p, i * EARLY_LEN));
-	ASSERT_TRUE(early_arrived(before + variant->pages));
+	/* a descriptor has two pages, and a packet leaves one of them alone */
+	ASSERT_TRUE(early_arrived(before + variant->pages - 2));
 	EXPECT_EQ(0, relay_drain(r, &p));
 	close(e.raw);
 }
