@@ -121,6 +121,7 @@ static int __io_regbuf_select(struct io_kiocb *req, struct io_kiocb *holder,
 		return -ENOENT;
 	if (!(bl->flags & IOBL_BUF_RING))
 		return -EINVAL;
+	/* entries are written before the tail is, by the application */
 	nr = (__u16)(smp_load_acquire(&bl->buf_ring->tail) - bl->head);
 	nr = min(nr, sel->nr_max);
 	if (!nr)

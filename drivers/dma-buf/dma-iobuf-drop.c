@@ -141,6 +141,7 @@ static void dma_iobuf_drop_tick(struct work_struct *ws)
 		dma_iobuf_drop_again(drop, DMA_IOBUF_DROP_IDLE);
 		return;
 	}
+	/* pairs with dma_iobuf_drop_work(): the work may be queued again */
 	if (!smp_load_acquire(&drop->queued)) {
 		drop->queued = true;
 		drop->idle = hits;

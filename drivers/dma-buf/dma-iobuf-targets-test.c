@@ -6,6 +6,7 @@
  */
 #include <kunit/device.h>
 #include <kunit/test.h>
+#include <linux/completion.h>
 #include <linux/delay.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-resv.h>
@@ -326,13 +327,14 @@ struct helper {
 	unsigned int		device;
 	int			ret;
 	u64			commands, adds;
-	bool			done;
+	struct completion	done;
 };
 
 static void helper_start(struct kunit *test, struct helper *h, struct targets *t,
 			 int (*fn)(void *))
 {
 	h->t = t;
+	init_completion(&h->done);
 	h->task = kthread_run(fn, h, "iobuf-test");
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, h->task);
 	get_task_struct(h->task);
@@ -352,7 +354,7 @@ static int exporter_wants_it(void *data)
 	/* from here on it is the exporter's */
 	h->ret = atomic_read(&h->t->fake.unmapped);
 	dma_resv_unlock(h->t->dmabuf->resv);
-	smp_store_release(&h->done, true);
+	complete_all(&h->done);
 	while (!kthread_should_stop())
 		msleep(20);
 	return 0;
@@ -380,11 +382,10 @@ static void exporter_waits_for_commands(struct kunit *test)
 	before = atomic_read(&t->fake.unmapped);
 	helper_start(test, &h, t, exporter_wants_it);
 	msleep(200);
-	KUNIT_EXPECT_FALSE(test, smp_load_acquire(&h.done));
+	KUNIT_EXPECT_FALSE(test, completion_done(&h.done));
 	dma_iobuf_map_put(map);
-	for (i = 0; i < 1000 && !smp_load_acquire(&h.done); i++)
-		msleep(20);
-	KUNIT_EXPECT_TRUE(test, h.done);
+	KUNIT_EXPECT_TRUE(test,
+			  wait_for_completion_timeout(&h.done, 20 * HZ));
 	helper_stop(&h);
 	/* those of all that are targets, and this one */
 	KUNIT_EXPECT_EQ(test, before + DMA_IOBUF_MAX_DEVS + 1, h.ret);
@@ -399,7 +400,7 @@ static int looks(void *data)
 
 	dma_iobuf_get_info(h->t->buf, 0, &info);
 	h->ret = info.id == dma_iobuf_att_id(h->t->buf, 0) ? 0 : -ESTALE;
-	smp_store_release(&h->done, true);
+	complete_all(&h->done);
 	while (!kthread_should_stop())
 		msleep(20);
 	return 0;
@@ -410,17 +411,14 @@ static void looking_waits_for_nothing(struct kunit *test)
 {
 	struct targets *t = test->priv;
 	struct helper h = { };
-	unsigned int i;
 
 	KUNIT_ASSERT_EQ(test, 0, add(t, 0));
 	mutex_lock(&t->buf->lock);
 	helper_start(test, &h, t, looks);
-	for (i = 0; i < 100 && !smp_load_acquire(&h.done); i++)
-		msleep(20);
-	KUNIT_EXPECT_TRUE(test, h.done);
+	KUNIT_EXPECT_TRUE(test,
+			  wait_for_completion_timeout(&h.done, 2 * HZ));
 	mutex_unlock(&t->buf->lock);
-	while (!smp_load_acquire(&h.done))
-		msleep(20);
+	wait_for_completion(&h.done);
 	helper_stop(&h);
 	KUNIT_EXPECT_EQ(test, 0, h.ret);
 }
@@ -444,7 +442,7 @@ static int wants_a_mapping(void *data)
 	struct helper *h = data;
 
 	h->ret = dma_iobuf_att_prepare(att_of(h->t), NULL);
-	smp_store_release(&h->done, true);
+	complete_all(&h->done);
 	while (!kthread_should_stop())
 		msleep(20);
 	return 0;
@@ -461,7 +459,6 @@ static void long_command(struct kunit *test)
 	struct dma_iobuf_info info;
 	struct dma_iobuf_att *att;
 	struct dma_iobuf_map *map;
-	unsigned int i;
 
 	t->buf->flags |= DMA_IOBUF_DROP;
 	KUNIT_ASSERT_EQ(test, 0, add(t, 0));
@@ -471,9 +468,8 @@ static void long_command(struct kunit *test)
 	KUNIT_ASSERT_TRUE(test, loses_its_mapping(att));
 	KUNIT_EXPECT_EQ(test, -EAGAIN, command(t, 0));
 	helper_start(test, &other, t, wants_a_mapping);
-	for (i = 0; i < 100 && !smp_load_acquire(&other.done); i++)
-		msleep(20);
-	KUNIT_EXPECT_TRUE(test, other.done);
+	KUNIT_EXPECT_TRUE(test,
+			  wait_for_completion_timeout(&other.done, 2 * HZ));
 	/* it is the same one */
 	KUNIT_EXPECT_EQ(test, 0, command(t, 0));
 	KUNIT_EXPECT_EQ(test, 1, READ_ONCE(att->nr_maps));
@@ -484,12 +480,11 @@ static void long_command(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, dma_iobuf_att_prepare(att, NULL));
 	helper_start(test, &exporter, t, exporter_wants_it);
 	msleep(200);
-	KUNIT_EXPECT_FALSE(test, smp_load_acquire(&exporter.done));
+	KUNIT_EXPECT_FALSE(test, completion_done(&exporter.done));
 	KUNIT_EXPECT_EQ(test, 0, atomic_read(&t->fake.unmapped));
 	dma_iobuf_map_put(map);
-	for (i = 0; i < 1000 && !smp_load_acquire(&exporter.done); i++)
-		msleep(20);
-	KUNIT_EXPECT_TRUE(test, exporter.done);
+	KUNIT_EXPECT_TRUE(test,
+			  wait_for_completion_timeout(&exporter.done, 20 * HZ));
 	KUNIT_EXPECT_EQ(test, 1, exporter.ret);
 	helper_stop(&exporter);
 	helper_stop(&other);
@@ -512,7 +507,7 @@ static int adds_one(void *data)
 	struct helper *h = data;
 
 	h->ret = add(h->t, h->device);
-	smp_store_release(&h->done, true);
+	complete_all(&h->done);
 	while (!kthread_should_stop())
 		msleep(20);
 	return 0;
@@ -531,12 +526,11 @@ static void no_target_from_then_on(struct kunit *test)
 	}
 	helper_start(test, &h, t, adds_one);
 	/* a command would count as use */
-	while (READ_ONCE(t->buf->dev[0]) && !smp_load_acquire(&h.done))
+	while (READ_ONCE(t->buf->dev[0]) && !completion_done(&h.done))
 		cpu_relax();
 	KUNIT_EXPECT_EQ(test, -EBADF, command(t, 0));
 	KUNIT_EXPECT_FALSE(test, dma_iobuf_has_target(t->buf, t->idev[0]));
-	while (!smp_load_acquire(&h.done))
-		msleep(20);
+	wait_for_completion(&h.done);
 	helper_stop(&h);
 	KUNIT_EXPECT_EQ(test, 0, h.ret);
 }

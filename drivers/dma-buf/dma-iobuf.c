@@ -306,6 +306,7 @@ bool dma_iobuf_has_target(struct dma_iobuf *buf,
 
 	guard(rcu)();
 	for (i = 0; i < nr; i++)
+		/* pairs with dma_iobuf_publish(): the device is there last */
 		if (smp_load_acquire(&buf->dev[i]) &&
 		    rcu_dereference(buf->att[i])->idev == idev)
 			return true;
@@ -842,8 +843,8 @@ static int dma_iobuf_prepare_set(struct dma_iobuf *buf,
  * Context: process context, sleeps, waits for the exporter. A fatal signal ends
  * the wait.
  * Return: 0; 1: a device that was missing is attached now; -EBADF: @file was not a
- * target of @buf, or is none any more (DMA_IOBUF_EVICT); -ENODEV: its devices are gone; -EINTR, also if the exporter's
- * wait was interrupted; or the exporter's error.
+ * target of @buf, or is none any more (DMA_IOBUF_EVICT); -ENODEV: its devices are
+ * gone; -EINTR, also if the exporter's wait was interrupted; or the exporter's error.
  */
 int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool retarget)
 {

@@ -94,6 +94,7 @@ FIXTURE_VARIANT_ADD(many, udmabuf) { .kind = MEM_UDMABUF };
 FIXTURE_VARIANT_ADD(many, heap_defer) {
 	.kind = MEM_HEAP, .ring = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN
 };
+
 /* what makes room may have no mapping at that time */
 FIXTURE_VARIANT_ADD(many, heap_drop_sqpoll) {
 	.kind = MEM_HEAP, .ring = IORING_SETUP_SQPOLL, .flags = IO_REGBUF_DMABUF_DROP_IDLE

@@ -31,6 +31,7 @@ FIXTURE_VARIANT_ADD(demand, udmabuf) { .kind = MEM_UDMABUF };
 FIXTURE_VARIANT_ADD(demand, bar_defer) {
 	.kind = MEM_BAR, .ring = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN
 };
+
 FIXTURE_VARIANT_ADD(demand, heap_sqpoll) { .kind = MEM_HEAP, .ring = IORING_SETUP_SQPOLL };
 FIXTURE_VARIANT_ADD(demand, bar_iopoll) { .kind = MEM_BAR_64K, .ring = IORING_SETUP_IOPOLL };
 

@@ -26,6 +26,7 @@ FIXTURE_VARIANT_ADD(drop, udmabuf) { .kind = MEM_UDMABUF };
 FIXTURE_VARIANT_ADD(drop, heap_defer) {
 	.kind = MEM_HEAP, .ring = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN
 };
+
 FIXTURE_VARIANT_ADD(drop, bar) { .kind = MEM_BAR_64K };
 /* mapped by the importer, as the exporter does not */
 FIXTURE_VARIANT_ADD(drop, bar_sqpoll) { .kind = MEM_BAR, .ring = IORING_SETUP_SQPOLL };

@@ -28,19 +28,24 @@ FIXTURE_VARIANT(provided) {
 FIXTURE_VARIANT_ADD(provided, udmabuf) {
 	.env = "LAB_NVME_MAIN", .kind = MEM_UDMABUF_4K
 };
+
 FIXTURE_VARIANT_ADD(provided, bar_defer) {
 	.env = "LAB_NVME_MAIN", .kind = MEM_BAR,
 	.ring = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN
 };
+
 FIXTURE_VARIANT_ADD(provided, heap_async) {
 	.env = "LAB_NVME_MAIN", .kind = MEM_HEAP, .sqe_flags = IOSQE_ASYNC
 };
+
 FIXTURE_VARIANT_ADD(provided, sqpoll) {
 	.env = "LAB_NVME_MAIN", .kind = MEM_UDMABUF, .ring = IORING_SETUP_SQPOLL
 };
+
 FIXTURE_VARIANT_ADD(provided, user) {
 	.env = "LAB_NVME_MAIN", .kind = MEM_UDMABUF, .user = true
 };
+
 FIXTURE_VARIANT_ADD(provided, user_async) {
 	.env = "LAB_NVME_MAIN", .kind = MEM_UDMABUF, .user = true, .sqe_flags = IOSQE_ASYNC
 };

@@ -43,10 +43,12 @@ FIXTURE_VARIANT_ADD(bundle, e1000e) { .card = "e1000e", .kind = MEM_UDMABUF };
 FIXTURE_VARIANT_ADD(bundle, e1000e_bar_single) {
 	.card = "e1000e", .kind = MEM_BAR, .single = true
 };
+
 FIXTURE_VARIANT_ADD(bundle, vmxnet3_tcp6_sqpoll) {
 	.card = "vmxnet3", .kind = MEM_UDMABUF, .family = AF_INET6,
 	.ring = IORING_SETUP_SQPOLL
 };
+
 FIXTURE_VARIANT_ADD(bundle, vmxnet3_user_defer) { .card = "vmxnet3", .user = true, .ring = DEFER };
 FIXTURE_VARIANT_ADD(bundle, igb_bar_async) {
 	.card = "igb", .kind = MEM_BAR, .sqe_flags = IOSQE_ASYNC
@@ -485,6 +487,7 @@ FIXTURE_VARIANT_ADD(plain, ring) { .ring = true };
 FIXTURE_VARIANT_ADD(plain, ring_single_async) {
 	.ring = true, .single = true, .sqe_flags = IOSQE_ASYNC
 };
+
 FIXTURE_VARIANT_ADD(plain, group) { .ring = false };
 FIXTURE_VARIANT_ADD(plain, group_single_async) { .single = true, .sqe_flags = IOSQE_ASYNC };
 
@@ -677,7 +680,7 @@ TEST(beyond_4_gib)
 	ASSERT_EQ(0, bufring_create(&bufs, &n.ring, GROUP, 8, 0));
 	for (unsigned int i = 0; i < ARRAY_SIZE(offs); i++) {
 		__u64 pos = offs[i] % PAGES_LEN;
-		__u32 first = ENTRY < PAGES_LEN - pos ? ENTRY : PAGES_LEN - pos;
+		__u64 left = PAGES_LEN - pos, first = left < ENTRY ? left : ENTRY;
 
 		bufring_add(&bufs, bufring_reg(0, offs[i]), ENTRY, i);
 		p[nr++] = (struct piece) { SEED, pos, first };

@@ -28,9 +28,11 @@ FIXTURE_VARIANT(send_demand) {
 FIXTURE_VARIANT_ADD(send_demand, e1000e) {
 	.card = "e1000e", .family = AF_INET, .kind = MEM_UDMABUF
 };
+
 FIXTURE_VARIANT_ADD(send_demand, vmxnet3_tcp6_bar) {
 	.card = "vmxnet3", .family = AF_INET6, .kind = MEM_BAR
 };
+
 FIXTURE_VARIANT_ADD(send_demand, igb) {
 	.card = "igb", .family = AF_INET, .kind = MEM_UDMABUF
 };
@@ -48,7 +50,8 @@ FIXTURE_SETUP(send_demand)
 	struct netrig *n = &self->net;
 
 	self->rng = 7321;
-	self->tcp = self->udp = NET_PAIR_NONE;
+	self->tcp = NET_PAIR_NONE;
+	self->udp = NET_PAIR_NONE;
 	NETRIG_UP(n, variant->card, variant->kind, SIZE);
 	ASSERT_EQ(0, net_tcp(n, variant->family, &self->tcp));
 	ASSERT_EQ(0, net_udp(n, variant->family, &self->udp));

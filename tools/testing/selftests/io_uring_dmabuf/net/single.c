@@ -41,15 +41,18 @@ FIXTURE_VARIANT_ADD(single, lo_async) { .user = true, .sqe_flags = IOSQE_ASYNC }
 FIXTURE_VARIANT_ADD(single, lo_defer_async) {
 	.user = true, .ring = DEFER, .sqe_flags = IOSQE_ASYNC
 };
+
 /* from a copy, by a worker */
 FIXTURE_VARIANT_ADD(single, lo_copied) { .ring = DEFER };
 FIXTURE_VARIANT_ADD(single, e1000e) { .card = "e1000e" };
 FIXTURE_VARIANT_ADD(single, e1000e_user_async) {
 	.card = "e1000e", .user = true, .sqe_flags = IOSQE_ASYNC
 };
+
 FIXTURE_VARIANT_ADD(single, vmxnet3_tcp6_defer) {
 	.card = "vmxnet3", .family = AF_INET6, .ring = DEFER
 };
+
 FIXTURE_VARIANT_ADD(single, igb_sqpoll) { .card = "igb", .ring = IORING_SETUP_SQPOLL };
 FIXTURE_VARIANT_ADD(single, igb_async) { .card = "igb", .sqe_flags = IOSQE_ASYNC };
 
@@ -403,7 +406,7 @@ TEST_F(single, reset_with_many_in_an_skb)
 	EXPECT_TRUE(nothing_comes(n, 20));
 }
 
-/* What only waits for its acknowledgement is found by nobody: a linked timeout fires */
+/* What only waits for its acknowledgment is found by nobody: a linked timeout fires */
 TEST_F(single, is_not_cancelled)
 {
 	struct __kernel_timespec ts = { .tv_nsec = QUIET_MS * 1000000LL };
@@ -590,7 +593,8 @@ TEST_F(single, datagrams)
 	for (unsigned int i = 0; i < 10; i += 2) {
 		struct io_uring_sqe *sqe;
 
-		prep(n, &udp, self->base, 4096, 1000, self->sqe_flags | IOSQE_IO_LINK)->user_data = i;
+		sqe = prep(n, &udp, self->base, 4096, 1000, self->sqe_flags | IOSQE_IO_LINK);
+		sqe->user_data = i;
 		sqe = uring_sqe(&n->ring);
 		sqe->opcode = IORING_OP_NOP;
 		sqe->user_data = i + 1;

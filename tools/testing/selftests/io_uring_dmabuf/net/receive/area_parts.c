@@ -77,7 +77,7 @@ TEST_F(area_parts, at_the_end)
 
 static bool written_to(struct relay *r, __u64 off, __u64 len)
 {
-	static char buf[2 * MiB];
+	static char buf[2 << 20];
 	__u64 i = 0;
 
 	if (mem_get(&r->mem, off, buf, len))

@@ -30,9 +30,11 @@ FIXTURE_VARIANT_ADD(split, unset_1500) { .mtu = 1500, .split = SPLIT_UNSET };
 FIXTURE_VARIANT_ADD(split, unset_4148) {
 	.mtu = 4148, .split = SPLIT_UNSET, .splits = true,
 };
+
 FIXTURE_VARIANT_ADD(split, unset_9000) {
 	.mtu = 9000, .split = SPLIT_UNSET, .splits = true,
 };
+
 FIXTURE_VARIANT_ADD(split, off_1500) { .mtu = 1500, .split = SPLIT_OFF };
 FIXTURE_VARIANT_ADD(split, off_4148) { .mtu = 4148, .split = SPLIT_OFF };
 FIXTURE_VARIANT_ADD(split, off_9000) { .mtu = 9000, .split = SPLIT_OFF };

@@ -341,7 +341,7 @@ static long long tcp_count(const char *name)
 	if (!fgets(names, sizeof(names), f) || !fgets(values, sizeof(values), f))
 		names[0] = 0;
 	fclose(f);
-	while ((n = strsep(&save_n, " \n")) && (v = strsep(&save_v, " \n")))
+	while ((n = strsep(&save_n, "\n ")) && (v = strsep(&save_v, "\n ")))
 		if (!strcmp(n, name))
 			count = atoll(v);
 	return count;

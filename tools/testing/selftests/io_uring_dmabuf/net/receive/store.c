@@ -25,24 +25,31 @@ FIXTURE_VARIANT(store) {
 FIXTURE_VARIANT_ADD(store, udmabuf) {
 	.kind = MEM_UDMABUF, .family = AF_INET, .ring = ZCRX_RING,
 };
+
 FIXTURE_VARIANT_ADD(store, udmabuf_4k_tcp6) {
 	.kind = MEM_UDMABUF_4K, .family = AF_INET6, .ring = ZCRX_RING_MIXED,
 };
+
 FIXTURE_VARIANT_ADD(store, heap) {
 	.kind = MEM_HEAP, .family = AF_INET, .ring = ZCRX_RING_MIXED,
 };
+
 FIXTURE_VARIANT_ADD(store, heap_tcp6) {
 	.kind = MEM_HEAP, .family = AF_INET6, .ring = ZCRX_RING,
 };
+
 FIXTURE_VARIANT_ADD(store, cma) {
 	.kind = MEM_CMA, .family = AF_INET, .ring = ZCRX_RING,
 };
+
 FIXTURE_VARIANT_ADD(store, bar) {
 	.kind = MEM_BAR, .family = AF_INET, .ring = ZCRX_RING,
 };
+
 FIXTURE_VARIANT_ADD(store, bar_tcp6) {
 	.kind = MEM_BAR, .family = AF_INET6, .ring = ZCRX_RING_MIXED,
 };
+
 FIXTURE_VARIANT_ADD(store, bar_4k) {
 	.kind = MEM_BAR_4K, .family = AF_INET, .ring = ZCRX_RING,
 };
