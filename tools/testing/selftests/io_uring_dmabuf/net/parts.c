@@ -93,7 +93,7 @@ static bool nothing_comes(struct netrig *n, int ms)
 }
 
 /* A send of more than there is room for, that completes once */
-static struct io_uring_sqe *prep(FIXTURE_DATA(parts) *self, int msg_flags,
+static struct io_uring_sqe *prep(struct _test_data_parts *self, int msg_flags,
 				 unsigned int sqe_flags)
 {
 	struct netrig *n = &self->net;
@@ -108,7 +108,7 @@ static struct io_uring_sqe *prep(FIXTURE_DATA(parts) *self, int msg_flags,
 }
 
 /* Reads what there is and comes, until all is quiet: bytes that are right, or -EILSEQ */
-static int read_all(FIXTURE_DATA(parts) *self)
+static int read_all(struct _test_data_parts *self)
 {
 	int got = 0, quiet = 0, ret;
 
@@ -128,7 +128,7 @@ static int read_all(FIXTURE_DATA(parts) *self)
 }
 
 /* The one CQE comes with the last of what was queued, and says how much that was */
-static void one_cqe_in_the_end(struct __test_metadata *_metadata, FIXTURE_DATA(parts) *self,
+static void one_cqe_in_the_end(struct __test_metadata *_metadata, struct _test_data_parts *self,
 			       __u32 flags)
 {
 	struct netrig *n = &self->net;
@@ -154,7 +154,7 @@ TEST_F(parts, does_not_block)
 }
 
 /* Its room does not come */
-static void wait_until_full(FIXTURE_DATA(parts) *self)
+static void wait_until_full(struct _test_data_parts *self)
 {
 	int last = -1, now;
 
@@ -248,7 +248,7 @@ TEST_F(parts, peer_resets)
 }
 
 /* A buffer that was chosen for it is named, in the one CQE or in both */
-static void provided(struct __test_metadata *_metadata, FIXTURE_DATA(parts) *self,
+static void provided(struct __test_metadata *_metadata, struct _test_data_parts *self,
 		     unsigned int sqe_flags, bool single)
 {
 	const __u32 name = IORING_CQE_F_BUFFER | BID << IORING_CQE_BUFFER_SHIFT;
@@ -305,7 +305,7 @@ static void *reads_late(void *arg)
 }
 
 /* A send, and what comes after it: both are there in time */
-static void both_come(struct __test_metadata *_metadata, FIXTURE_DATA(parts) *self,
+static void both_come(struct __test_metadata *_metadata, struct _test_data_parts *self,
 		      unsigned int send_flags, unsigned int nop_flags)
 {
 	struct netrig *n = &self->net;

@@ -180,8 +180,8 @@ static int once(struct netrig *n, const struct way *w, const struct ring_kind *k
 }
 
 /* All went right, and none was left out */
-static void everywhere(struct __test_metadata *_metadata, FIXTURE_DATA(ways) *self,
-			       const struct way *w)
+static void everywhere(struct __test_metadata *_metadata, struct _test_data_ways *self,
+		       const struct way *w)
 {
 	struct netrig *n = &self->net;
 	unsigned int done = 0, kinds = 0;
