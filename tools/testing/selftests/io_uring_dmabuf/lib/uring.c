@@ -168,6 +168,13 @@ int uring_wait(struct uring *r, struct uring_res *res, int timeout_ms)
 	return 0;
 }
 
+bool uring_quiet(struct uring *r, int timeout_ms)
+{
+	struct uring_res res;
+
+	return uring_wait(r, &res, timeout_ms) == -ETIME;
+}
+
 int uring_do(struct uring *r)
 {
 	struct uring_res res;

@@ -48,6 +48,8 @@ int uring_submit_for(struct uring *r, unsigned int wait, int timeout_ms);
 int uring_peek(struct uring *r, struct uring_res *res);
 /* Waits for one CQE: 0, or -ETIME after @timeout_ms */
 int uring_wait(struct uring *r, struct uring_res *res, int timeout_ms);
+/* None comes for so long; takes it if one does */
+bool uring_quiet(struct uring *r, int timeout_ms);
 /* CQEs posted and not taken yet, without entering the kernel */
 unsigned int uring_ready(const struct uring *r);
 /* Submits the one prepared SQE and waits for it: its res */

@@ -1,23 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Zerocopy sends of what a buffer ring names: one entry, or as many as there are
- * (IORING_RECVSEND_BUNDLE), of registered buffers and of ordinary memory.
+ * (IORING_RECVSEND_BUNDLE), of registered buffers.
  */
 #include <sys/mman.h>
 
 #include "bufring.h"
 #include "common.h"
+#include "netgroup.h"
 #include "netio.h"
 
 #define SIZE		(1 * MiB)
 #define SEED		NET_SEED
-#define GROUP		11
 #define ENTRY		4096
 #define MANY		64
 /* What a packet has at most that vmxnet3 copies whole, as it does if it may read it */
 #define VMXNET3_COPIES	(128 - 66)
-
-enum copied { NOT_COPIED, COPIED, ANY_COPIED };
 
 FIXTURE(bundle) {
 	struct netrig net;
@@ -104,7 +102,7 @@ FIXTURE_SETUP(bundle)
 	}
 	ASSERT_EQ(0, make_slots(n, variant->ring, self->pair.tx, self->user,
 				!card && !variant->user));
-	ASSERT_EQ(0, bufring_create(&self->bufs, &n->ring, GROUP, 256, 0));
+	ASSERT_EQ(0, bufring_create(&self->bufs, &n->ring, NET_GROUP, 256, 0));
 }
 
 FIXTURE_TEARDOWN(bundle)
@@ -132,68 +130,9 @@ static void provide(struct bufring *b, __u64 *rng, __u16 slot, __u32 len, __u16 
 	bufring_add(b, bufring_reg(slot, off), len, bid);
 }
 
-static struct io_uring_sqe *prep(struct netrig *n, int fd, __u32 len, unsigned int ioprio,
-				 unsigned int sqe_flags, bool single)
-{
-	struct io_uring_sqe *sqe = net_prep(n, fd, GROUP, 0, len, MSG_WAITALL);
-
-	sqe->ioprio |= ioprio | (single ? IORING_SEND_ZC_SINGLE_CQE : 0);
-	sqe->flags |= IOSQE_BUFFER_SELECT | sqe_flags;
-	return sqe;
-}
-
-/*
- * The CQE, or both, of a send: @want bytes, from buffer @bid on; @more: some of that is left.
- * The notification names it, too, and says whether it was copied.
- */
-static int one_send_by(struct netrig *n, int want, __u16 bid, bool more, bool single,
-		       enum copied copied)
-{
-	__u32 name = IORING_CQE_F_BUFFER | (__u32)bid << IORING_CQE_BUFFER_SHIFT;
-	__u32 flags = name | (more ? IORING_CQE_F_BUF_MORE : 0) |
-		      (single ? 0 : IORING_CQE_F_MORE);
-	struct uring_res res;
-	int ret = uring_wait(&n->ring, &res, net_patience());
-
-	if (ret)
-		return ret;
-	if (single && (copied == COPIED ||
-		       (copied == ANY_COPIED && (res.flags & IORING_CQE_F_ZC_COPIED))))
-		flags |= IORING_CQE_F_ZC_COPIED;
-	if (res.res != want || res.flags != flags) {
-		fprintf(stderr, "# res %d, flags 0x%x; not %d, 0x%x\n", res.res, res.flags,
-			want, flags);
-		return -EPROTO;
-	}
-	if (single)
-		return 0;
-	ret = uring_wait(&n->ring, &res, net_patience());
-	if (copied == ANY_COPIED && !ret)
-		copied = (unsigned int)res.res == IORING_NOTIF_USAGE_ZC_COPIED;
-	want = copied ? IORING_NOTIF_USAGE_ZC_COPIED : 0;
-	if (!ret && (res.res != want || res.flags != (name | IORING_CQE_F_NOTIF))) {
-		fprintf(stderr, "# notification: 0x%x, flags 0x%x\n", res.res, res.flags);
-		ret = -EPROTO;
-	}
-	return ret;
-}
-
-/* Of all that loopback delivers its receiver has a copy */
-static int one_send(struct netrig *n, int want, __u16 bid, bool more, bool single)
-{
-	return one_send_by(n, want, bid, more, single, n->home < 0 ? COPIED : NOT_COPIED);
-}
-
 static bool vmxnet3_reads(const char *card, bool user)
 {
 	return card && user && !strcmp(card, "vmxnet3");
-}
-
-static bool nothing_comes(struct netrig *n, int ms)
-{
-	struct uring_res res;
-
-	return uring_wait(&n->ring, &res, ms) == -ETIME;
 }
 
 TEST_F(bundle, one_by_one)
@@ -207,11 +146,11 @@ TEST_F(bundle, one_by_one)
 	for (unsigned int i = 0; i < 8; i++)
 		provide(&self->bufs, &self->rng, i & 1, 1 + i * 1000, 100 + i, &p[i]);
 	for (unsigned int i = 0; i < 8; i++) {
-		prep(n, self->pair.tx, 0, 0, variant->sqe_flags, variant->single);
+		group_prep(n, self->pair.tx, 0, 0, variant->sqe_flags, variant->single);
 		ASSERT_LE(0, uring_submit(&n->ring, 0));
 		ASSERT_EQ(0, net_recv(self->pair.rx, &p[i], 1));
-		ASSERT_EQ(0, one_send_by(n, p[i].len, 100 + i, false, variant->single,
-					 lo || (reads && p[i].len <= VMXNET3_COPIES) ?
+		ASSERT_EQ(0, group_sent_by(n, p[i].len, 100 + i, false, variant->single,
+					   lo || (reads && p[i].len <= VMXNET3_COPIES) ?
 					 COPIED : NOT_COPIED));
 		EXPECT_EQ(i + 1, bufring_head(&self->bufs));
 	}
@@ -227,14 +166,14 @@ TEST_F(bundle, all_of_a_slot)
 		for (unsigned int i = 0; i < MANY; i++)
 			provide(&self->bufs, &self->rng, round & 1, ENTRY, i, &p[i]);
 		ASSERT_EQ(0, receiver_start(&r, self->pair.rx, p, MANY));
-		prep(n, self->pair.tx, 0, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
-		     variant->single);
+		group_prep(n, self->pair.tx, 0, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
+			   variant->single);
 		ASSERT_LE(0, uring_submit(&n->ring, 0));
-		ASSERT_EQ(0, one_send(n, MANY * ENTRY, 0, false, variant->single));
+		ASSERT_EQ(0, group_sent(n, MANY * ENTRY, 0, false, variant->single));
 		ASSERT_EQ(0, receiver_join(&r));
 		EXPECT_EQ((round + 1) * MANY, bufring_head(&self->bufs));
 	}
-	EXPECT_TRUE(nothing_comes(n, 20));
+	EXPECT_TRUE(uring_quiet(&n->ring, 20));
 }
 
 /* The next bundle begins there */
@@ -251,11 +190,11 @@ TEST_F(bundle, ends_where_the_slot_does)
 		struct receiver r;
 
 		ASSERT_EQ(0, receiver_start(&r, self->pair.rx, mine, nr));
-		prep(n, self->pair.tx, 0, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
-		     variant->single);
+		group_prep(n, self->pair.tx, 0, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
+			   variant->single);
 		ASSERT_LE(0, uring_submit(&n->ring, 0));
-		ASSERT_EQ(0, one_send(n, pieces_len(mine, nr), i ? 13 : 10, false,
-				      variant->single));
+		ASSERT_EQ(0, group_sent(n, pieces_len(mine, nr), i ? 13 : 10, false,
+					variant->single));
 		ASSERT_EQ(0, receiver_join(&r));
 		EXPECT_EQ(i ? 7 : 3, bufring_head(&self->bufs));
 	}
@@ -269,19 +208,19 @@ TEST_F(bundle, up_to_a_length)
 
 	for (unsigned int i = 0; i < 5; i++)
 		provide(&self->bufs, &self->rng, 0, ENTRY, i, &p[i]);
-	prep(n, self->pair.tx, 10000, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
-	     variant->single);
+	group_prep(n, self->pair.tx, 10000, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
+		   variant->single);
 	ASSERT_LE(0, uring_submit(&n->ring, 0));
 	ASSERT_EQ(0, net_recv(self->pair.rx, p, 2));
-	ASSERT_EQ(0, one_send(n, 2 * ENTRY, 0, false, variant->single));
+	ASSERT_EQ(0, group_sent(n, 2 * ENTRY, 0, false, variant->single));
 	EXPECT_EQ(2, bufring_head(&self->bufs));
 	/* but for the first one, of which there is no other use */
-	prep(n, self->pair.tx, 1000, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
-	     variant->single);
+	group_prep(n, self->pair.tx, 1000, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
+		   variant->single);
 	ASSERT_LE(0, uring_submit(&n->ring, 0));
 	p[2].len = 1000;
 	ASSERT_EQ(0, net_recv(self->pair.rx, p + 2, 1));
-	ASSERT_EQ(0, one_send(n, 1000, 2, false, variant->single));
+	ASSERT_EQ(0, group_sent(n, 1000, 2, false, variant->single));
 	EXPECT_EQ(3, bufring_head(&self->bufs));
 }
 
@@ -291,16 +230,16 @@ TEST_F(bundle, piece_by_piece)
 	struct bufring inc;
 
 	bufring_destroy(&self->bufs);
-	ASSERT_EQ(0, bufring_create(&inc, &n->ring, GROUP, 8, IOU_PBUF_RING_INC));
+	ASSERT_EQ(0, bufring_create(&inc, &n->ring, NET_GROUP, 8, IOU_PBUF_RING_INC));
 	bufring_add(&inc, bufring_reg(1, 5000), 100000, 200);
 	for (unsigned int i = 0; i < 4; i++) {
 		const struct piece p = { SEED, SIZE / 2 + 5000 + i * 25000, 25000 };
 
-		prep(n, self->pair.tx, 25000, i & 1 ? IORING_RECVSEND_BUNDLE : 0,
-		     variant->sqe_flags, variant->single);
+		group_prep(n, self->pair.tx, 25000, i & 1 ? IORING_RECVSEND_BUNDLE : 0,
+			   variant->sqe_flags, variant->single);
 		ASSERT_LE(0, uring_submit(&n->ring, 0));
 		ASSERT_EQ(0, net_recv(self->pair.rx, &p, 1));
-		ASSERT_EQ(0, one_send(n, 25000, 200, i < 3, variant->single));
+		ASSERT_EQ(0, group_sent(n, 25000, 200, i < 3, variant->single));
 	}
 	bufring_destroy(&inc);
 }
@@ -315,19 +254,19 @@ TEST_F(bundle, pieces_of_several)
 	};
 
 	bufring_destroy(&self->bufs);
-	ASSERT_EQ(0, bufring_create(&inc, &n->ring, GROUP, 8, IOU_PBUF_RING_INC));
+	ASSERT_EQ(0, bufring_create(&inc, &n->ring, NET_GROUP, 8, IOU_PBUF_RING_INC));
 	bufring_add(&inc, bufring_reg(0, 0), 5000, 1);
 	bufring_add(&inc, bufring_reg(0, 9000), 6000, 2);
-	prep(n, self->pair.tx, 7000, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
-	     variant->single);
+	group_prep(n, self->pair.tx, 7000, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
+		   variant->single);
 	ASSERT_LE(0, uring_submit(&n->ring, 0));
 	ASSERT_EQ(0, net_recv(self->pair.rx, p, 2));
-	ASSERT_EQ(0, one_send(n, 7000, 1, true, variant->single));
-	prep(n, self->pair.tx, 7000, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
-	     variant->single);
+	ASSERT_EQ(0, group_sent(n, 7000, 1, true, variant->single));
+	group_prep(n, self->pair.tx, 7000, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
+		   variant->single);
 	ASSERT_LE(0, uring_submit(&n->ring, 0));
 	ASSERT_EQ(0, net_recv(self->pair.rx, p + 2, 1));
-	ASSERT_EQ(0, one_send(n, 4000, 2, false, variant->single));
+	ASSERT_EQ(0, group_sent(n, 4000, 2, false, variant->single));
 	bufring_destroy(&inc);
 }
 
@@ -342,20 +281,20 @@ TEST_F(bundle, slow_receiver)
 		provide(&self->bufs, &self->rng, 0, 10000 + i, i, &p[i]);
 	net_set(self->pair.tx, SOL_SOCKET, SO_SNDBUF, 16 * KiB);
 	net_set(self->pair.rx, SOL_SOCKET, SO_RCVBUF, 16 * KiB);
-	prep(n, self->pair.tx, 0, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
-	     variant->single);
+	group_prep(n, self->pair.tx, 0, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
+		   variant->single);
 	ASSERT_LE(0, uring_submit(&n->ring, 0));
-	EXPECT_TRUE(nothing_comes(n, 100));
+	EXPECT_TRUE(uring_quiet(&n->ring, 100));
 	/* all of them are this request's */
 	EXPECT_EQ(MANY, bufring_head(&self->bufs));
 	ASSERT_EQ(0, receiver_start(&r, self->pair.rx, p, MANY));
 	/* packets are as small as the window is */
-	ASSERT_EQ(0, one_send_by(n, pieces_len(p, MANY), 0, false, variant->single,
-				 n->home < 0 ? COPIED :
+	ASSERT_EQ(0, group_sent_by(n, pieces_len(p, MANY), 0, false, variant->single,
+				   n->home < 0 ? COPIED :
 				 vmxnet3_reads(variant->card, variant->user) ? ANY_COPIED :
 				 NOT_COPIED));
 	ASSERT_EQ(0, receiver_join(&r));
-	EXPECT_TRUE(nothing_comes(n, 20));
+	EXPECT_TRUE(uring_quiet(&n->ring, 20));
 }
 
 /* One CQE with that error, or with its notification, and nothing is taken */
@@ -392,26 +331,26 @@ TEST_F(bundle, wrong_entries)
 	const struct piece p = { SEED, 777, ENTRY };
 	struct netrig *n = &self->net;
 
-	prep(n, self->pair.tx, 0, 0, variant->sqe_flags, variant->single);
+	group_prep(n, self->pair.tx, 0, 0, variant->sqe_flags, variant->single);
 	TAKES_NOTHING(n, &self->bufs, -ENOBUFS);
 	bufring_add(&self->bufs, 0, 0, 5);
 	for (unsigned int i = 0; i < 2 * ARRAY_SIZE(wrong); i++) {
 		bufring_change(&self->bufs, wrong[i / 2].addr, wrong[i / 2].len, 5);
-		prep(n, self->pair.tx, 0, i & 1 ? IORING_RECVSEND_BUNDLE : 0,
-		     variant->sqe_flags, variant->single);
+		group_prep(n, self->pair.tx, 0, i & 1 ? IORING_RECVSEND_BUNDLE : 0,
+			   variant->sqe_flags, variant->single);
 		TAKES_NOTHING(n, &self->bufs, wrong[i / 2].err);
 	}
 	/* one is wrong, and so are those before it */
 	bufring_change(&self->bufs, bufring_reg(0, 777), ENTRY, 5);
 	bufring_add(&self->bufs, bufring_reg(0, SIZE), ENTRY, 6);
-	prep(n, self->pair.tx, 0, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
-	     variant->single);
+	group_prep(n, self->pair.tx, 0, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
+		   variant->single);
 	TAKES_NOTHING(n, &self->bufs, -EFAULT);
 	/* by itself it is as good as ever */
-	prep(n, self->pair.tx, 0, 0, variant->sqe_flags, variant->single);
+	group_prep(n, self->pair.tx, 0, 0, variant->sqe_flags, variant->single);
 	ASSERT_LE(0, uring_submit(&n->ring, 0));
 	ASSERT_EQ(0, net_recv(self->pair.rx, &p, 1));
-	ASSERT_EQ(0, one_send(n, ENTRY, 5, false, variant->single));
+	ASSERT_EQ(0, group_sent(n, ENTRY, 5, false, variant->single));
 }
 
 TEST_F(bundle, wrong_requests)
@@ -422,7 +361,7 @@ TEST_F(bundle, wrong_requests)
 
 	provide(&self->bufs, &self->rng, 0, ENTRY, 1, &p);
 	/* no such group, and one that is no ring */
-	prep(n, self->pair.tx, 0, 0, variant->sqe_flags, variant->single)->buf_group = 99;
+	group_prep(n, self->pair.tx, 0, 0, variant->sqe_flags, variant->single)->buf_group = 99;
 	TAKES_NOTHING(n, &self->bufs, -ENOENT);
 	sqe = uring_sqe(&n->ring);
 	sqe->opcode = IORING_OP_PROVIDE_BUFFERS;
@@ -431,21 +370,22 @@ TEST_F(bundle, wrong_requests)
 	sqe->len = sizeof(p);
 	sqe->buf_group = 99;
 	ASSERT_EQ(0, uring_do(&n->ring));
-	prep(n, self->pair.tx, 0, 0, variant->sqe_flags, variant->single)->buf_group = 99;
+	group_prep(n, self->pair.tx, 0, 0, variant->sqe_flags, variant->single)->buf_group = 99;
 	TAKES_NOTHING(n, &self->bufs, -EINVAL);
 	/* both would say where the data is */
-	prep(n, self->pair.tx, 0, IORING_SEND_VECTORIZED, variant->sqe_flags, variant->single);
+	group_prep(n, self->pair.tx, 0, IORING_SEND_VECTORIZED, variant->sqe_flags,
+		   variant->single);
 	TAKES_NOTHING(n, &self->bufs, -EINVAL);
-	sqe = prep(n, self->pair.tx, 0, 0, variant->sqe_flags, variant->single);
+	sqe = group_prep(n, self->pair.tx, 0, 0, variant->sqe_flags, variant->single);
 	sqe->opcode = IORING_OP_SENDMSG_ZC;
 	TAKES_NOTHING(n, &self->bufs, -EOPNOTSUPP);
 	/* a bundle of what */
-	sqe = prep(n, self->pair.tx, 100, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
-		   variant->single);
+	sqe = group_prep(n, self->pair.tx, 100, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
+			 variant->single);
 	sqe->flags &= ~IOSQE_BUFFER_SELECT;
 	TAKES_NOTHING(n, &self->bufs, -EINVAL);
 	/* no socket */
-	sqe = prep(n, self->pair.tx, 0, 0, variant->sqe_flags, variant->single);
+	sqe = group_prep(n, self->pair.tx, 0, 0, variant->sqe_flags, variant->single);
 	sqe->fd = n->ring.fd;
 	TAKES_NOTHING(n, &self->bufs, -ENOTSOCK);
 }
@@ -460,7 +400,7 @@ TEST_F(bundle, refused_later)
 
 	provide(&self->bufs, &self->rng, 0, ENTRY, 44, &p);
 	shutdown(self->pair.tx, SHUT_WR);
-	prep(n, self->pair.tx, 0, 0, variant->sqe_flags, variant->single);
+	group_prep(n, self->pair.tx, 0, 0, variant->sqe_flags, variant->single);
 	ASSERT_LE(0, uring_submit(&n->ring, 0));
 	ASSERT_EQ(0, uring_wait(&n->ring, &res, net_patience()));
 	EXPECT_EQ(-EPIPE, res.res);
@@ -485,158 +425,15 @@ TEST_F(bundle, slot_is_cleared)
 		provide(&self->bufs, &self->rng, 0, ENTRY, i, &p[i]);
 	net_set(self->pair.tx, SOL_SOCKET, SO_SNDBUFFORCE, 4 * MiB);
 	net_set(self->pair.rx, SOL_SOCKET, SO_RCVBUF, 16 * KiB);
-	prep(n, self->pair.tx, 0, IORING_RECVSEND_BUNDLE, variant->sqe_flags, false);
+	group_prep(n, self->pair.tx, 0, IORING_RECVSEND_BUNDLE, variant->sqe_flags, false);
 	ASSERT_LE(0, uring_submit(&n->ring, 0));
 	lab_sleep_ms(100);
 	ASSERT_EQ(0, reg_clear(&n->ring, 0));
 	ASSERT_EQ(0, receiver_start(&r, self->pair.rx, p, MANY));
-	ASSERT_EQ(0, one_send(n, MANY * ENTRY, 0, false, false));
+	ASSERT_EQ(0, group_sent(n, MANY * ENTRY, 0, false, false));
 	ASSERT_EQ(0, uring_wait(&n->ring, &res, net_patience()));
 	EXPECT_EQ(tag, res.user_data);
 	ASSERT_EQ(0, receiver_join(&r));
-}
-
-/* ---- memory that is not registered ---- */
-
-FIXTURE(plain) {
-	struct netrig net;
-	struct net_pair pair;
-	char *user;
-};
-
-FIXTURE_VARIANT(plain) {
-	bool ring;			/* else a group of PROVIDE_BUFFERS */
-	bool single;
-	unsigned int sqe_flags;
-};
-
-FIXTURE_VARIANT_ADD(plain, ring) { .ring = true };
-FIXTURE_VARIANT_ADD(plain, ring_single_async) {
-	.ring = true, .single = true, .sqe_flags = IOSQE_ASYNC
-};
-
-FIXTURE_VARIANT_ADD(plain, group) { .ring = false };
-FIXTURE_VARIANT_ADD(plain, group_single_async) { .single = true, .sqe_flags = IOSQE_ASYNC };
-
-FIXTURE_SETUP(plain)
-{
-	self->pair = NET_PAIR_NONE;
-	NETRIG_UP(&self->net, NULL, MEM_UDMABUF, SIZE);
-	ASSERT_EQ(0, net_local("127.0.0.1", &self->pair));
-	self->user = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-			  -1, 0);
-	ASSERT_NE(MAP_FAILED, self->user);
-	pattern_fill(self->user, 0, SIZE, SEED);
-}
-
-FIXTURE_TEARDOWN(plain)
-{
-	net_close(&self->pair);
-	netrig_down(&self->net);
-	munmap(self->user, SIZE);
-}
-
-static struct io_uring_sqe *prep_plain(struct netrig *n, int fd, __u32 len, unsigned int ioprio,
-				       unsigned int sqe_flags, bool single)
-{
-	struct io_uring_sqe *sqe = prep(n, fd, len, ioprio, sqe_flags, single);
-
-	sqe->ioprio &= ~IORING_RECVSEND_FIXED_BUF;
-	return sqe;
-}
-
-static int provide_group(struct uring *ring, char *addr, __u32 len, unsigned int nr, __u16 bid)
-{
-	struct io_uring_sqe *sqe = uring_sqe(ring);
-
-	sqe->opcode = IORING_OP_PROVIDE_BUFFERS;
-	sqe->fd = nr;
-	sqe->addr = (uintptr_t)addr;
-	sqe->len = len;
-	sqe->off = bid;
-	sqe->buf_group = GROUP;
-	return uring_do(ring);
-}
-
-/* To the ring, or to the group if there is none */
-static int provide_entry(struct netrig *n, struct bufring *b, char *addr, __u16 bid)
-{
-	if (!b->br)
-		return provide_group(&n->ring, addr, ENTRY, 1, bid);
-	bufring_add(b, (uintptr_t)addr, ENTRY, bid);
-	return 0;
-}
-
-TEST_F(plain, one_by_one)
-{
-	struct netrig *n = &self->net;
-	struct bufring bufs = { 0 };
-	struct uring_res res;
-
-	ASSERT_EQ(0, variant->ring ? bufring_create(&bufs, &n->ring, GROUP, 8, 0) : 0);
-	for (unsigned int i = 0; i < 5; i++)
-		ASSERT_EQ(0, provide_entry(n, &bufs, self->user + i * ENTRY, i));
-	/* a group that is no ring gives what was provided last first, or not: any is right */
-	for (unsigned int i = 0; i < 5; i++) {
-		const struct piece p = { SEED, i * ENTRY, ENTRY };
-
-		prep_plain(n, self->pair.tx, 0, 0, variant->sqe_flags, variant->single);
-		ASSERT_LE(0, uring_submit(&n->ring, 0));
-		ASSERT_EQ(0, net_recv(self->pair.rx, &p, 1));
-		ASSERT_EQ(0, one_send(n, ENTRY, i, false, variant->single));
-	}
-	prep_plain(n, self->pair.tx, 0, 0, variant->sqe_flags, variant->single);
-	ASSERT_LE(0, uring_submit(&n->ring, 0));
-	ASSERT_EQ(0, uring_wait(&n->ring, &res, net_patience()));
-	EXPECT_EQ(-ENOBUFS, res.res);
-	EXPECT_EQ(0, res.flags & IORING_CQE_F_BUFFER);
-	bufring_destroy(&bufs);
-}
-
-/* A limit is one, of whatever the group is made */
-TEST_F(plain, up_to_a_length)
-{
-	static const unsigned int wanted[] = { 100, ENTRY, ENTRY + 1 };
-	struct netrig *n = &self->net;
-	struct bufring bufs = { 0 };
-
-	ASSERT_EQ(0, variant->ring ? bufring_create(&bufs, &n->ring, GROUP, 8, 0) : 0);
-	for (unsigned int i = 0; i < ARRAY_SIZE(wanted); i++) {
-		const struct piece p = { SEED, i * ENTRY, i ? ENTRY : 100 };
-
-		ASSERT_EQ(0, provide_entry(n, &bufs, self->user + i * ENTRY, i));
-		prep_plain(n, self->pair.tx, wanted[i], 0, variant->sqe_flags,
-			   variant->single);
-		ASSERT_LE(0, uring_submit(&n->ring, 0));
-		ASSERT_EQ(0, net_recv(self->pair.rx, &p, 1));
-		ASSERT_EQ(0, one_send(n, p.len, i, false, variant->single));
-	}
-	bufring_destroy(&bufs);
-}
-
-TEST_F(plain, bundles)
-{
-	struct netrig *n = &self->net;
-	struct bufring bufs;
-	struct piece p[MANY];
-	__u64 rng = 12;
-	struct receiver r;
-
-	if (!variant->ring)
-		SKIP(return, "a group that is no ring gives one at a time");
-	ASSERT_EQ(0, bufring_create(&bufs, &n->ring, GROUP, MANY, 0));
-	for (unsigned int i = 0; i < MANY; i++) {
-		p[i] = piece_random(&rng, 1 + rnd(&rng) % 9000, SIZE, SEED);
-		bufring_add(&bufs, (uintptr_t)self->user + p[i].pos, p[i].len, i);
-	}
-	net_set(self->pair.tx, SOL_SOCKET, SO_SNDBUF, 16 * KiB);
-	ASSERT_EQ(0, receiver_start(&r, self->pair.rx, p, MANY));
-	prep_plain(n, self->pair.tx, 0, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
-		   variant->single);
-	ASSERT_LE(0, uring_submit(&n->ring, 0));
-	ASSERT_EQ(0, one_send(n, pieces_len(p, MANY), 0, false, variant->single));
-	ASSERT_EQ(0, receiver_join(&r));
-	bufring_destroy(&bufs);
 }
 
 /* ---- datagrams, and offsets that 32 bits do not have ---- */
@@ -653,13 +450,13 @@ TEST(a_bundle_is_a_datagram)
 	ASSERT_EQ(0, net_udp(&n, AF_INET, &udp));
 	ASSERT_EQ(0, mem_fill(&n.mem, 0, 0, SIZE, SEED));
 	ASSERT_EQ(0, make_slots(&n, 0, udp.tx, NULL, false));
-	ASSERT_EQ(0, bufring_create(&bufs, &n.ring, GROUP, 8, 0));
+	ASSERT_EQ(0, bufring_create(&bufs, &n.ring, NET_GROUP, 8, 0));
 	for (unsigned int i = 0; i < 5; i++)
 		provide(&bufs, &rng, 0, 200 + i, i, &p[i]);
-	prep(&n, udp.tx, 0, IORING_RECVSEND_BUNDLE, 0, false);
+	group_prep(&n, udp.tx, 0, IORING_RECVSEND_BUNDLE, 0, false);
 	ASSERT_LE(0, uring_submit(&n.ring, 0));
 	ASSERT_EQ(0, net_recv_datagram(udp.rx, p, 5));
-	EXPECT_EQ(0, one_send(&n, pieces_len(p, 5), 0, false, false));
+	EXPECT_EQ(0, group_sent(&n, pieces_len(p, 5), 0, false, false));
 	bufring_destroy(&bufs);
 	net_close(&udp);
 	netrig_down(&n);
@@ -704,7 +501,7 @@ TEST(beyond_4_gib)
 	ASSERT_EQ(0, net_local("127.0.0.1", &tcp));
 	d = desc_uaddr(va, FAR_LEN);
 	ASSERT_EQ(0, reg_one(&n.ring, 0, &d));
-	ASSERT_EQ(0, bufring_create(&bufs, &n.ring, GROUP, 8, 0));
+	ASSERT_EQ(0, bufring_create(&bufs, &n.ring, NET_GROUP, 8, 0));
 	for (unsigned int i = 0; i < ARRAY_SIZE(offs); i++) {
 		__u64 pos = offs[i] % PAGES_LEN;
 		__u64 left = PAGES_LEN - pos, first = left < ENTRY ? left : ENTRY;
@@ -714,10 +511,10 @@ TEST(beyond_4_gib)
 		if (first < ENTRY)
 			p[nr++] = (struct piece) { SEED, 0, ENTRY - first };
 	}
-	prep(&n, tcp.tx, 0, IORING_RECVSEND_BUNDLE, 0, false);
+	group_prep(&n, tcp.tx, 0, IORING_RECVSEND_BUNDLE, 0, false);
 	ASSERT_LE(0, uring_submit(&n.ring, 0));
 	ASSERT_EQ(0, net_recv(tcp.rx, p, nr));
-	EXPECT_EQ(0, one_send(&n, ARRAY_SIZE(offs) * ENTRY, 0, false, false));
+	EXPECT_EQ(0, group_sent(&n, ARRAY_SIZE(offs) * ENTRY, 0, false, false));
 	bufring_destroy(&bufs);
 	net_close(&tcp);
 	munmap(va, FAR_LEN);

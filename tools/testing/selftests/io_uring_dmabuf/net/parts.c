@@ -85,13 +85,6 @@ FIXTURE_TEARDOWN(parts)
 	netrig_down(n);
 }
 
-static bool nothing_comes(struct netrig *n, int ms)
-{
-	struct uring_res res;
-
-	return uring_wait(&n->ring, &res, ms) == -ETIME;
-}
-
 /* A send of more than there is room for, that completes once */
 static struct io_uring_sqe *prep(struct _test_data_parts *self, int msg_flags,
 				 unsigned int sqe_flags)
@@ -135,7 +128,7 @@ static void one_cqe_in_the_end(struct __test_metadata *_metadata, struct _test_d
 	struct uring_res res;
 	int got;
 
-	EXPECT_TRUE(nothing_comes(n, QUIET_MS));
+	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 	got = read_all(self);
 	EXPECT_LT(0, got);
 	EXPECT_GT(SIZE, got);
@@ -143,7 +136,7 @@ static void one_cqe_in_the_end(struct __test_metadata *_metadata, struct _test_d
 	EXPECT_EQ(DATA, res.user_data);
 	EXPECT_EQ(got, res.res);
 	EXPECT_EQ(flags, res.flags);
-	EXPECT_TRUE(nothing_comes(n, 20));
+	EXPECT_TRUE(uring_quiet(&n->ring, 20));
 }
 
 TEST_F(parts, does_not_block)
@@ -219,7 +212,7 @@ TEST_F(parts, hard_link_waits)
 	sqe->opcode = IORING_OP_NOP;
 	sqe->user_data = 2;
 	ASSERT_LE(0, uring_submit(&n->ring, 0));
-	EXPECT_TRUE(nothing_comes(n, QUIET_MS));
+	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 	got = read_all(self);
 	for (unsigned int i = 0; i < 2; i++)
 		ASSERT_EQ(0, uring_wait(&n->ring, &res[i], net_patience()));
@@ -237,14 +230,14 @@ TEST_F(parts, peer_resets)
 
 	prep(self, MSG_DONTWAIT, variant->sqe_flags);
 	ASSERT_LE(0, uring_submit(&n->ring, 0));
-	EXPECT_TRUE(nothing_comes(n, QUIET_MS));
+	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 	setsockopt(self->tcp.rx, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
 	close(self->tcp.rx);
 	self->tcp.rx = -1;
 	ASSERT_EQ(0, uring_wait(&n->ring, &res, net_patience()));
 	EXPECT_EQ(DATA, res.user_data);
 	EXPECT_EQ(-ECONNRESET, res.res);
-	EXPECT_TRUE(nothing_comes(n, 20));
+	EXPECT_TRUE(uring_quiet(&n->ring, 20));
 }
 
 /* A buffer that was chosen for it is named, in the one CQE or in both */
@@ -273,7 +266,7 @@ static void provided(struct __test_metadata *_metadata, struct _test_data_parts 
 	} else {
 		ASSERT_EQ(0, uring_wait(&n->ring, &res, net_patience()));
 		EXPECT_EQ(name | IORING_CQE_F_MORE, res.flags);
-		EXPECT_TRUE(nothing_comes(n, QUIET_MS));
+		EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 		got = read_all(self);
 		EXPECT_EQ(got, res.res);
 		ASSERT_EQ(0, uring_wait(&n->ring, &res, net_patience()));

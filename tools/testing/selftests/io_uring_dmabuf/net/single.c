@@ -134,13 +134,6 @@ static void narrow(const struct net_pair *tcp)
 	net_set(tcp->rx, SOL_SOCKET, SO_RCVBUF, WINDOW);
 }
 
-static bool nothing_comes(struct netrig *n, int ms)
-{
-	struct uring_res res;
-
-	return uring_wait(&n->ring, &res, ms) == -ETIME;
-}
-
 /* Its memory may be used again at once, and nobody waits for the receiver */
 #define NOT_OF_COPIES(self) do {					\
 	if ((self)->copies)						\
@@ -172,11 +165,11 @@ TEST_F(single, comes_when_all_is_acknowledged)
 	narrow(&self->tcp);
 	prep(n, &self->tcp, self->base, 0, SIZE, self->sqe_flags)->user_data = 4711;
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
-	EXPECT_TRUE(nothing_comes(n, QUIET_MS));
+	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 	ASSERT_EQ(0, net_recv(self->tcp.rx, &all, 1));
 	ONE_CQE(n, 4711, SIZE, usage(n, self->copies));
 	EXPECT_EQ(0, net_unsent(self->tcp.tx));
-	EXPECT_TRUE(nothing_comes(n, QUIET_MS));
+	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 }
 
 /* What was not asked for is not said */
@@ -267,7 +260,7 @@ TEST_F(single, many_in_an_skb)
 		}
 		for (unsigned int i = 0; i < 40; i++)
 			EXPECT_EQ(i % 3 == 2 ? 2 : 1, seen[i]);
-		EXPECT_TRUE(nothing_comes(n, 20));
+		EXPECT_TRUE(uring_quiet(&n->ring, 20));
 	}
 }
 
@@ -285,7 +278,7 @@ TEST_F(single, copies_do_not_wait)
 	ONE_CQE(n, 1, SIZE, IORING_CQE_F_ZC_COPIED);
 	EXPECT_LT(0, net_unsent(self->tcp.tx));
 	ASSERT_EQ(0, net_recv(self->tcp.rx, &all, 1));
-	EXPECT_TRUE(nothing_comes(n, 20));
+	EXPECT_TRUE(uring_quiet(&n->ring, 20));
 }
 
 /* A link waits, and goes on */
@@ -303,7 +296,7 @@ TEST_F(single, links_wait)
 	sqe->opcode = IORING_OP_NOP;
 	sqe->user_data = 2;
 	ASSERT_EQ(2, uring_submit(&n->ring, 0));
-	EXPECT_TRUE(nothing_comes(n, QUIET_MS));
+	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 	ASSERT_EQ(0, net_recv(self->tcp.rx, &all, 1));
 	ONE_CQE(n, 1, SIZE, usage(n, self->copies));
 	ONE_CQE(n, 2, 0, 0);
@@ -324,7 +317,7 @@ TEST_F(single, drains_wait)
 	sqe->flags = IOSQE_IO_DRAIN;
 	sqe->user_data = 2;
 	ASSERT_EQ(2, uring_submit(&n->ring, 0));
-	EXPECT_TRUE(nothing_comes(n, QUIET_MS));
+	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 	ASSERT_EQ(0, net_recv(self->tcp.rx, &all, 1));
 	ONE_CQE(n, 1, SIZE, usage(n, self->copies));
 	ONE_CQE(n, 2, 0, 0);
@@ -340,12 +333,12 @@ TEST_F(single, success_is_skipped)
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
 	ASSERT_EQ(0, net_recv(self->tcp.rx, &part, 1));
 	ASSERT_EQ(0, net_wait_acked(self->tcp.tx));
-	EXPECT_TRUE(nothing_comes(n, QUIET_MS));
+	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 	prep(n, &self->tcp, self->base, SIZE, 5000,
 	     self->sqe_flags | IOSQE_CQE_SKIP_SUCCESS)->user_data = 3;
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
 	ONE_CQE(n, 3, -EFAULT, 0);
-	EXPECT_TRUE(nothing_comes(n, 20));
+	EXPECT_TRUE(uring_quiet(&n->ring, 20));
 }
 
 /* All is queued, a part is with the peer, and the rest waits */
@@ -361,7 +354,7 @@ static void queue_all(struct __test_metadata *_metadata, struct netrig *n,
 	sqe->opcode = IORING_OP_NOP;
 	sqe->user_data = 2;
 	ASSERT_EQ(2, uring_submit(&n->ring, 0));
-	EXPECT_TRUE(nothing_comes(n, QUIET_MS));
+	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 	EXPECT_LT(0, net_unsent(tcp->tx));
 }
 
@@ -369,7 +362,7 @@ static void queue_all(struct __test_metadata *_metadata, struct netrig *n,
 #define DIED(n, err) do {						\
 	ONE_CQE(n, 1, err, 0);						\
 	ONE_CQE(n, 2, -ECANCELED, 0);					\
-	EXPECT_TRUE(nothing_comes(n, 20));				\
+	EXPECT_TRUE(uring_quiet(&n->ring, 20));				\
 } while (0)
 
 static void reset(int fd)
@@ -403,7 +396,7 @@ TEST_F(single, reset_with_many_in_an_skb)
 		EXPECT_EQ(0, res.flags);
 		EXPECT_EQ(0, seen[res.user_data]++);
 	}
-	EXPECT_TRUE(nothing_comes(n, 20));
+	EXPECT_TRUE(uring_quiet(&n->ring, 20));
 }
 
 /* What only waits for its acknowledgment is found by nobody: a linked timeout fires */
@@ -431,10 +424,10 @@ TEST_F(single, is_not_cancelled)
 	sqe->user_data = 3;
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
 	ONE_CQE(n, 3, -ENOENT, 0);
-	EXPECT_TRUE(nothing_comes(n, QUIET_MS));
+	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 	ASSERT_EQ(0, net_recv(self->tcp.rx, &all, 1));
 	ONE_CQE(n, 1, SIZE, usage(n, self->copies));
-	EXPECT_TRUE(nothing_comes(n, 20));
+	EXPECT_TRUE(uring_quiet(&n->ring, 20));
 }
 
 TEST_F(single, peer_resets)
@@ -475,12 +468,12 @@ TEST_F(single, registered_socket_is_reset)
 	sqe->fd = 0;
 	sqe->user_data = 1;
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
-	EXPECT_TRUE(nothing_comes(n, QUIET_MS));
+	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 	ASSERT_EQ(1, uring_register(n->ring.fd, IORING_REGISTER_FILES_UPDATE, &up, 1));
 	reset(self->tcp.tx);
 	self->tcp.tx = -1;
 	ONE_CQE(n, 1, -ECONNRESET, 0);
-	EXPECT_TRUE(nothing_comes(n, 20));
+	EXPECT_TRUE(uring_quiet(&n->ring, 20));
 }
 
 /* What was closed in good order is delivered first */
@@ -493,7 +486,7 @@ TEST_F(single, socket_is_closed)
 	narrow(&self->tcp);
 	prep(n, &self->tcp, self->base, 0, SIZE, self->sqe_flags)->user_data = 1;
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
-	EXPECT_TRUE(nothing_comes(n, QUIET_MS));
+	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 	close(self->tcp.tx);
 	self->tcp.tx = -1;
 	ASSERT_EQ(0, net_recv(self->tcp.rx, &all, 1));
@@ -512,6 +505,45 @@ TEST_F(single, peer_is_silent)
 	DIED(n, -ETIMEDOUT);
 }
 
+/*
+ * In a netns that only sockets are left of. What was closed there is still sent, and the
+ * netns ends when nothing is: its end of a veth goes, and the one here with it.
+ */
+TEST_F(single, netns_goes)
+{
+	struct netrig *n = &self->net;
+	int ret, ns, home;
+
+	if (variant->card || !variant->user)
+		SKIP(return, "a netns of its own has only loopback");
+	net_close(&self->tcp);
+	home = net_ns_open();
+	ASSERT_LE(0, home);
+	ns = net_ns_new();
+	ASSERT_LE(0, ns);
+	ASSERT_EQ(0, net_ip(home, "link add name stays type veth peer name goes\n"
+				  "link set dev goes netns /proc/%d/fd/%d\n", getpid(), ns));
+	ASSERT_EQ(0, net_ip(ns, "link set dev lo up\n"));
+	ASSERT_EQ(0, net_ns_enter(ns));
+	ret = net_local("127.0.0.1", &self->tcp);
+	EXPECT_EQ(0, net_ns_enter(home));
+	ASSERT_EQ(0, ret);
+	close(ns);
+	queue_all(_metadata, n, &self->tcp, self->base, self->sqe_flags);
+	close(self->tcp.tx);
+	self->tcp.tx = -1;
+	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
+	EXPECT_NE(0, if_nametoindex("stays"));
+	/* with data that was not read: a reset */
+	close(self->tcp.rx);
+	self->tcp.rx = -1;
+	DIED(n, -ECONNRESET);
+	for (double end = net_deadline(); if_nametoindex("stays") && lab_now() < end;)
+		lab_sleep_ms(10);
+	EXPECT_EQ(0, if_nametoindex("stays"));
+	close(home);
+}
+
 /* A process that ends takes its ring along; the connection may take its time */
 TEST_F(single, ring_goes_first)
 {
@@ -528,7 +560,7 @@ TEST_F(single, ring_goes_first)
 	prep(n, &self->tcp, self->base, 0, SIZE, IOSQE_IO_LINK);
 	uring_prep_rw(&n->ring, IORING_OP_WRITE, pipes[1], 0, (uintptr_t)&c, 1, 0);
 	ASSERT_EQ(2, uring_submit(&n->ring, 0));
-	EXPECT_TRUE(nothing_comes(n, QUIET_MS));
+	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 	uring_exit(&n->ring);
 	ASSERT_EQ(0, net_recv(self->tcp.rx, &all, 1));
 	/* what is linked to it does not begin any more */
@@ -577,7 +609,7 @@ TEST_F(single, errors)
 	prep(n, &self->tcp, self->base, 0, 100, self->sqe_flags)->user_data = ++i;
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
 	ONE_CQE(n, i, -EPIPE, 0);
-	EXPECT_TRUE(nothing_comes(n, 20));
+	EXPECT_TRUE(uring_quiet(&n->ring, 20));
 }
 
 /* A datagram has left when the card is through with it: nobody acknowledges it */
@@ -607,7 +639,7 @@ TEST_F(single, datagrams)
 	prep(n, &udp, self->base, 0, 70000, self->sqe_flags)->user_data = 12;
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
 	ONE_CQE(n, 12, -EMSGSIZE, 0);
-	EXPECT_TRUE(nothing_comes(n, 20));
+	EXPECT_TRUE(uring_quiet(&n->ring, 20));
 	net_close(&udp);
 }
 
@@ -620,85 +652,6 @@ TEST(is_said)
 		SKIP(return, "this kernel has no dma-buf buffers");
 	ASSERT_EQ(0, query_regbuf(&q));
 	EXPECT_TRUE(q.features & IO_REGBUF_FEATURE_SINGLE_CQE);
-}
-
-/* ---- reads into what was sent ---- */
-
-FIXTURE(chain) {
-	struct netrig net;
-	struct net_pair tcp;
-	int disk;
-};
-
-FIXTURE_VARIANT(chain) {
-	const char *card;
-	enum mem_kind kind;
-};
-
-FIXTURE_VARIANT_ADD(chain, e1000e) { .card = "e1000e", .kind = MEM_UDMABUF };
-FIXTURE_VARIANT_ADD(chain, vmxnet3_bar) { .card = "vmxnet3", .kind = MEM_BAR };
-
-FIXTURE_SETUP(chain)
-{
-	struct netrig *n = &self->net;
-	struct io_uring_regbuf_desc d;
-
-	self->tcp = NET_PAIR_NONE;
-	self->disk = NEED_DISK("LAB_NVME_MAIN");
-	NETRIG_UP(n, variant->card, variant->kind, SIZE);
-	ASSERT_EQ(0, net_tcp(n, AF_INET, &self->tcp));
-	ASSERT_EQ(0, reg_dmabuf(&n->ring, 0, n->mem.fd, self->disk));
-	d = desc_add(self->tcp.tx);
-	ASSERT_EQ(0, reg_one(&n->ring, 0, &d));
-}
-
-FIXTURE_TEARDOWN(chain)
-{
-	net_close(&self->tcp);
-	uring_exit(&self->net.ring);
-	if (self->net.mem.fd >= 0) {
-		EXPECT_TRUE(bufinfo_wait(self->net.mem.fd, 0, net_patience()));
-	}
-	netrig_down(&self->net);
-	close(self->disk);
-}
-
-#define STEPS	12
-#define BLOCK	(256 * KiB)
-
-/*
- * From the disk into the same place, and from there to a peer that is slow, without a look
- * at the ring in between: one chain of links, submitted at once
- */
-TEST_F(chain, into_the_same_place)
-{
-	const struct piece all = { SEED, 0, STEPS * BLOCK };
-	struct netrig *n = &self->net;
-	struct uring_res res;
-	struct receiver r;
-
-	ASSERT_EQ(0, disk_fill(self->disk, 0, STEPS * BLOCK, SEED));
-	narrow(&self->tcp);
-	for (unsigned int i = 0; i < STEPS; i++) {
-		struct io_uring_sqe *sqe;
-
-		sqe = uring_prep_rw(&n->ring, IORING_OP_READ_FIXED, self->disk, i * BLOCK,
-				    0, BLOCK, 0);
-		sqe->flags |= IOSQE_IO_LINK;
-		sqe->user_data = 2 * i;
-		sqe = prep(n, &self->tcp, 0, 0, BLOCK, IOSQE_IO_LINK);
-		sqe->user_data = 2 * i + 1;
-	}
-	ASSERT_EQ(2 * STEPS, uring_submit(&n->ring, 0));
-	lab_sleep_ms(QUIET_MS);
-	ASSERT_EQ(0, receiver_start(&r, self->tcp.rx, &all, 1));
-	for (unsigned int i = 0; i < 2 * STEPS; i++) {
-		ASSERT_EQ(0, uring_wait(&n->ring, &res, net_patience()));
-		EXPECT_EQ(i, res.user_data);
-		EXPECT_EQ(BLOCK, res.res);
-		EXPECT_EQ(0, res.flags);
-	}
-	EXPECT_EQ(0, receiver_join(&r));
 }
 
 TEST_HARNESS_MAIN
