@@ -417,7 +417,19 @@ static int dma_iobuf_att_map(struct dma_iobuf_att *att,
 static void dma_iobuf_att_wait_parked(struct dma_iobuf_att *att)
 {
 	unsigned long warn = jiffies + 60 * HZ;
+	struct dma_iobuf_map *map = att->parked;
 
+	/*
+	 * With the lock held: a grace period, after which it is known whether there
+	 * are any. Mostly there are none. Who maps the memory anew, again and again,
+	 * would else be faster than what ends.
+	 */
+	if (map) {
+		percpu_ref_switch_to_atomic_sync(&map->ref);
+		/* the switch has a reference, and lets go of it last */
+		if (wait_for_completion_timeout(&map->idle, 1))
+			complete(&map->idle);
+	}
 	while (!dma_iobuf_att_reap(att)) {
 		dma_resv_unlock(att->dmabuf->resv);
 		/* not for the completion: the mapping may be freed with it */
