@@ -339,7 +339,7 @@ static int kill_connections(const struct netrig *n, enum net_side side)
 	return net_run(n->ns[side], "", argv);
 }
 
-TEST_F(rds_send, reconnects)
+TEST_F_TIMEOUT(rds_send, reconnects, 400)
 {
 	struct rdsrig *r = &self->rig;
 
@@ -348,7 +348,7 @@ TEST_F(rds_send, reconnects)
 
 		if (!rdsrig_has(r, kind))
 			continue;
-		for (int i = 0; i < 4; i++) {
+		for (int i = 0; i < lab_scale(4, 2); i++) {
 			for (int k = 0; k < DEPTH; k++) {
 				ASSERT_EQ(0, flow_send(&f));
 			}
