@@ -81,9 +81,22 @@ static void io_regbuf_undo(struct io_regbuf *reg)
 	io_regbuf_put(reg);
 }
 
+/* one more who has what is in a slot, for longer than that */
+void io_regbuf_hold(struct io_regbuf *reg)
+{
+	refcount_inc(&reg->users);
+}
+
+/* in the contexts of io_regbuf_free() */
+void io_regbuf_drop(struct io_regbuf *reg)
+{
+	if (refcount_dec_and_test(&reg->users))
+		io_regbuf_free(reg);
+}
+
 static void io_regbuf_release(void *priv)
 {
-	io_regbuf_free(priv);
+	io_regbuf_drop(priv);
 }
 
 /* what targets have to go with */
@@ -248,7 +261,7 @@ bool io_regbuf_in_device(struct dma_iobuf *buf)
  * An exporter that waits interruptibly when it maps is interrupted by task work,
  * too. That is no reason to fail: do it and come back.
  */
-static bool io_regbuf_task_work(void)
+bool io_regbuf_task_work(void)
 {
 	if (task_sigpending(current) ||
 	    (!test_thread_flag(TIF_NOTIFY_SIGNAL) && !task_work_pending(current)))
@@ -401,6 +414,7 @@ static struct io_regbuf *io_regbuf_alloc(u64 off, u32 flags)
 	if (!reg)
 		return NULL;
 	refcount_set(&reg->refs, 1);
+	refcount_set(&reg->users, 1);
 	init_completion(&reg->undone);
 	mutex_init(&reg->targets_lock);
 	mutex_init(&reg->vmap_lock);

@@ -32,9 +32,11 @@ struct user_struct;
  * @free_work:	frees the buffer: nobody waits for the exporter that cannot be killed
  * @undone:	nothing of it is left
  * @refs:	one until all is gone, and those of who looks at @undone
+ * @users:	the slot, with its clones, and areas that are copied to
  * @vmap_lock:	protects making @vmap
- * @vmap:	the dma-buf for the CPU, from the first send that is copied on
- * @copied:	bytes of payload that were sent by copying them
+ * @vmap:	the dma-buf for the CPU, from the first send that is copied, or the first
+ *		area that may be copied to, on
+ * @copied:	bytes of payload that were sent or received by copying them
  */
 struct io_regbuf {
 	struct dma_iobuf	*buf;
@@ -48,6 +50,7 @@ struct io_regbuf {
 	struct dma_iobuf_work	free_work;
 	struct completion	undone;
 	refcount_t		refs;
+	refcount_t		users;
 	struct mutex		vmap_lock;	/* vmap */
 	struct iosys_map	vmap;
 	atomic64_t		copied;
@@ -88,6 +91,9 @@ int io_regbuf_demand(struct io_regbuf *reg, struct file *file);
 struct io_regbuf *io_regbuf_create_part(const struct io_regbuf *from, u64 off,
 					struct dma_iobuf_set *set);
 void io_regbuf_free(struct io_regbuf *reg);
+void io_regbuf_hold(struct io_regbuf *reg);
+void io_regbuf_drop(struct io_regbuf *reg);
+bool io_regbuf_task_work(void);
 int io_regbuf_query_map(struct io_mapped_ubuf *imu,
 			struct io_uring_query_regbuf_map *q);
 
@@ -165,6 +171,8 @@ static inline void io_regbuf_show_fdinfo(struct io_mapped_ubuf *imu,
 #if defined(CONFIG_DMA_SHARED_BUFFER) && defined(CONFIG_NET)
 bool io_regbuf_may_copy(struct io_kiocb *req, unsigned int issue_flags);
 bool io_regbuf_node_may_copy(const struct io_rsrc_node *node);
+int io_regbuf_exporter_error(int err);
+int io_regbuf_vmap(struct io_regbuf *reg);
 int io_regbuf_send(struct io_kiocb *req, unsigned int msg_flags,
 		   unsigned int issue_flags);
 #else

@@ -70,7 +70,7 @@ bool io_regbuf_may_copy(struct io_kiocb *req, unsigned int issue_flags)
  * Exporters return what is not for user space, and -EAGAIN, which would mean that
  * the socket has to be polled.
  */
-static int io_regbuf_exporter_error(int err)
+int io_regbuf_exporter_error(int err)
 {
 	switch (err) {
 	case -EAGAIN:
@@ -108,8 +108,17 @@ static int io_regbuf_vmap_charged(struct io_regbuf *reg)
 	return ret;
 }
 
-/* not at registration: it may make the exporter move the memory */
-static int io_regbuf_vmap(struct io_regbuf *reg)
+/**
+ * io_regbuf_vmap - let the CPU see the memory, in &io_regbuf.vmap from now on
+ * @reg:	the buffer, registered with COPY_OK
+ *
+ * Not when it is registered: it may make the exporter move the memory.
+ *
+ * Context: process context; waits for the exporter, until it is killed.
+ * Return: 0; -EOPNOTSUPP: the exporter has no such view; -ENOMEM: RLIMIT_MEMLOCK;
+ * -EINTR; or what the exporter says.
+ */
+int io_regbuf_vmap(struct io_regbuf *reg)
 {
 	int ret = mutex_lock_killable(&reg->vmap_lock);
 

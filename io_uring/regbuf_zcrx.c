@@ -4,7 +4,8 @@
  *
  * An area has a buffer of its own, with the card as the only target, so that it and
  * the slot that it was made from end in any order. See rule 12 of
- * Documentation/driver-api/dma-iobuf.rst.
+ * Documentation/driver-api/dma-iobuf.rst. What no card writes is copied, see
+ * regbuf_copies.c.
  */
 #include <linux/kernel.h>
 #include <linux/overflow.h>
@@ -45,6 +46,24 @@ struct io_rsrc_node *io_regbuf_area_slot(struct io_ring_ctx *ctx,
 }
 
 /**
+ * io_regbuf_area_check - may a part of a slot be written to
+ * @node:	the slot, with a reference
+ * @off:	offset in it in bytes
+ * @len:	bytes
+ *
+ * Return: 0; -EFAULT: it is empty or not inside; -EACCES: it may only be read.
+ */
+int io_regbuf_area_check(const struct io_rsrc_node *node, u64 off, u64 len)
+{
+	const struct io_mapped_ubuf *imu = node->buf;
+	u64 end;
+
+	if (!len || check_add_overflow(off, len, &end) || end > imu->len)
+		return -EFAULT;
+	return imu->dir & IO_BUF_DEST ? 0 : -EACCES;
+}
+
+/**
  * io_regbuf_area_begin - let a card write to a part of a slot
  * @area:	zeroed; made here
  * @node:	the slot, with a reference
@@ -67,14 +86,11 @@ int io_regbuf_area_begin(struct io_regbuf_area *area,
 	struct dma_iobuf_set set = { };
 	struct dma_iobuf_map *map;
 	struct io_regbuf *reg;
-	u64 end;
 	int ret;
 
-	if (!len || check_add_overflow(off, len, &end) || end > imu->len)
-		return -EFAULT;
-	if (!(imu->dir & IO_BUF_DEST))
-		return -EACCES;
-
+	ret = io_regbuf_area_check(node, off, len);
+	if (ret)
+		return ret;
 	ret = net_iobuf_rx_target(netdev, dev, &set);
 	if (ret)
 		return ret;

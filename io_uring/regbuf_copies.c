@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Areas of zero-copy receive that the CPU writes to.
+ *
+ * What arrives where no card has written it to the area is copied there, if the slot
+ * was registered with IO_REGBUF_DMABUF_COPY_OK: by the slot's mapping for the CPU,
+ * which an area has from its beginning on. While the exporter has work to do on the
+ * memory nothing is copied. Requests run with the lock of their ring, so that a
+ * worker waits for it, and wakes the socket then.
+ */
+#include <linux/kernel.h>
+#include <linux/errno.h>
+#include <linux/dma-buf.h>
+#include <linux/dma-iobuf.h>
+#include <linux/dma-resv.h>
+#include <linux/highmem.h>
+#include <linux/iosys-map.h>
+#include <linux/list.h>
+#include <linux/refcount.h>
+#include <linux/slab.h>
+#include <linux/spinlock.h>
+#include <linux/io_uring.h>
+#include <net/sock.h>
+
+#include <uapi/linux/io_uring.h>
+
+#include "io_uring.h"
+#include "rsrc.h"
+#include "regbuf.h"
+#include "regbuf_dmabuf.h"
+#include "regbuf_zcrx.h"
+
+/* what the CPU writes waits for everybody who reads or writes the memory */
+#define IO_REGBUF_FENCES	dma_resv_usage_rw(true)
+
+/**
+ * struct io_regbuf_copies - how the CPU writes to an area
+ * @reg:	what was in the slot, mapped
+ * @refs:	the area, and @work while it is queued
+ * @lock:	@waiting
+ * @waiting:	&struct io_regbuf_waiter; @work is queued if there are any
+ * @work:	waits for the exporter
+ */
+struct io_regbuf_copies {
+	struct io_regbuf	*reg;
+	refcount_t		refs;
+	spinlock_t		lock;		/* waiting */
+	struct list_head	waiting;
+	struct dma_iobuf_work	work;
+};
+
+/* a socket whose data has to wait, with a reference */
+struct io_regbuf_waiter {
+	struct list_head	node;
+	struct sock		*sk;
+};
+
+static void io_regbuf_copies_put(struct io_regbuf_copies *c)
+{
+	if (!refcount_dec_and_test(&c->refs))
+		return;
+	io_regbuf_drop(c->reg);
+	kfree(c);
+}
+
+/**
+ * io_regbuf_copies_begin - let the CPU write to a part of a slot
+ * @area:	the area, of that part
+ * @node:	the slot, with a reference
+ * @off:	offset in it in bytes
+ * @len:	bytes
+ *
+ * What is in the slot is kept for the area then, with its targets, as a clone does.
+ *
+ * Context: process context, no lock is held; waits for the exporter, until it is
+ * killed.
+ * Return: 0; -EOPNOTSUPP: it may not be copied, or the exporter cannot map it for
+ * the CPU; -ENOMEM; -EINTR; or what else the exporter says. Then nothing is left.
+ */
+int io_regbuf_copies_begin(struct io_regbuf_area *area,
+			   const struct io_rsrc_node *node, u64 off, u64 len)
+{
+	struct io_regbuf *reg = node->buf->priv;
+	struct io_regbuf_copies *c;
+	int ret;
+
+	ret = io_regbuf_area_check(node, off, len);
+	if (ret)
+		return ret;
+	if (!(reg->flags & IO_REGBUF_DMABUF_COPY_OK))
+		return -EOPNOTSUPP;
+	c = kzalloc_obj(*c, GFP_KERNEL_ACCOUNT);
+	if (!c)
+		return -ENOMEM;
+	do {
+		ret = io_regbuf_vmap(reg);
+		if (ret)
+			ret = io_regbuf_exporter_error(ret);
+	} while (ret == -EINTR && io_regbuf_task_work());
+	if (ret) {
+		kfree(c);
+		return ret;
+	}
+	io_regbuf_hold(reg);
+	c->reg = reg;
+	refcount_set(&c->refs, 1);
+	spin_lock_init(&c->lock);
+	INIT_LIST_HEAD(&c->waiting);
+	area->off = off;
+	area->copies = c;
+	return 0;
+}
+
+/**
+ * io_regbuf_copies_end - the CPU does not write to it any more
+ * @area:	the area; there may have been nothing to end
+ *
+ * Context: process context, any locks; does not wait.
+ */
+void io_regbuf_copies_end(struct io_regbuf_area *area)
+{
+	if (area->copies)
+		io_regbuf_copies_put(area->copies);
+	area->copies = NULL;
+}
+
+/* ---- waiting ---- */
+
+/* who polls it looks again at what it has */
+static void io_regbuf_wake(struct sock *sk)
+{
+	lock_sock(sk);
+	if (!sock_flag(sk, SOCK_DEAD))
+		sk->sk_data_ready(sk);
+	release_sock(sk);
+	sock_put(sk);
+}
+
+static void io_regbuf_copies_work(struct dma_iobuf_work *work)
+{
+	struct io_regbuf_copies *c =
+		container_of(work, struct io_regbuf_copies, work);
+	struct dma_resv *resv = c->reg->buf->dmabuf->resv;
+	struct io_regbuf_waiter *w, *next;
+	LIST_HEAD(woken);
+	long left;
+
+	/* until there is no area any more, too */
+	do {
+		left = dma_resv_wait_timeout(resv, IO_REGBUF_FENCES, false,
+					     HZ / 10);
+	} while (!left && refcount_read(&c->refs) > 1);
+
+	spin_lock(&c->lock);
+	list_splice_init(&c->waiting, &woken);
+	spin_unlock(&c->lock);
+	/* @work may be queued again from here on */
+	list_for_each_entry_safe(w, next, &woken, node) {
+		io_regbuf_wake(w->sk);
+		kfree(w);
+	}
+	io_regbuf_copies_put(c);
+}
+
+static bool io_regbuf_is_waiting(const struct io_regbuf_copies *c,
+				 const struct sock *sk)
+{
+	const struct io_regbuf_waiter *w;
+
+	list_for_each_entry(w, &c->waiting, node)
+		if (w->sk == sk)
+			return true;
+	return false;
+}
+
+/* -EAGAIN: @sk is woken when it is worth another try */
+static int io_regbuf_copies_wait(struct io_regbuf_copies *c, struct sock *sk)
+{
+	struct io_regbuf_waiter *w = kmalloc_obj(*w, GFP_KERNEL_ACCOUNT);
+	bool known, first;
+
+	if (!w)
+		return -ENOMEM;
+	spin_lock(&c->lock);
+	first = list_empty(&c->waiting);
+	known = io_regbuf_is_waiting(c, sk);
+	if (!known) {
+		sock_hold(sk);
+		w->sk = sk;
+		list_add_tail(&w->node, &c->waiting);
+	}
+	spin_unlock(&c->lock);
+	if (known)
+		kfree(w);
+	if (first) {
+		refcount_inc(&c->refs);
+		dma_iobuf_queue_work(c->reg->buf, &c->work,
+				     io_regbuf_copies_work);
+	}
+	return -EAGAIN;
+}
+
+/**
+ * io_regbuf_copies_open - before the CPU writes to an area
+ * @area:	the area, with &io_regbuf_area.copies
+ * @sk:		the socket that has something for it, not locked
+ *
+ * Context: process context; does not wait for work of the exporter that is there.
+ * Return: 0, and then io_regbuf_copies_close() follows; -EAGAIN: there is, and
+ * @sk's pollers are woken when it is done; or another negative errno.
+ */
+int io_regbuf_copies_open(const struct io_regbuf_area *area, struct sock *sk)
+{
+	struct io_regbuf_copies *c = area->copies;
+	struct dma_buf *dmabuf = c->reg->buf->dmabuf;
+	int ret;
+
+	if (!dma_resv_test_signaled(dmabuf->resv, IO_REGBUF_FENCES))
+		return io_regbuf_copies_wait(c, sk);
+	ret = dma_buf_begin_cpu_access(dmabuf, DMA_TO_DEVICE);
+	if (!ret)
+		return 0;
+	ret = io_regbuf_exporter_error(ret);
+	/* there is now, and something else to do meanwhile */
+	return ret == -EINTR ? io_regbuf_copies_wait(c, sk) : ret;
+}
+
+/**
+ * io_regbuf_copies_close - after io_regbuf_copies_open()
+ * @area:	the area
+ */
+void io_regbuf_copies_close(const struct io_regbuf_area *area)
+{
+	struct io_regbuf *reg = area->copies->reg;
+
+	if (reg->vmap.is_iomem) {
+		/* a device that is told to read it finds no buffer of the CPU */
+		wmb();
+	}
+	dma_buf_end_cpu_access(reg->buf->dmabuf, DMA_TO_DEVICE);
+}
+
+/* ---- copying ---- */
+
+/**
+ * io_regbuf_copy_to - copy to an area that is open
+ * @area:	the area
+ * @off:	where to, from its beginning on in bytes
+ * @page:	where from
+ * @page_off:	bytes from its beginning on, which may be in a page behind it
+ * @len:	bytes, inside of both
+ *
+ * Context: any but hardirq.
+ */
+void io_regbuf_copy_to(const struct io_regbuf_area *area, u64 off,
+		       struct page *page, unsigned int page_off, size_t len)
+{
+	struct io_regbuf *reg = area->copies->reg;
+	u64 to = reg->off + area->off + off;
+
+	while (len) {
+		size_t n = min(len, PAGE_SIZE - offset_in_page(page_off));
+		void *from = kmap_local_page(page + page_off / PAGE_SIZE);
+
+		iosys_map_memcpy_to(&reg->vmap, to,
+				    from + offset_in_page(page_off), n);
+		kunmap_local(from);
+		page_off += n;
+		to += n;
+		len -= n;
+	}
+}
+
+/**
+ * io_regbuf_copied - the application is told of what was copied
+ * @area:	the area
+ * @len:	bytes
+ *
+ * Context: any.
+ */
+void io_regbuf_copied(const struct io_regbuf_area *area, size_t len)
+{
+	atomic64_add(len, &area->copies->reg->copied);
+}
