@@ -171,15 +171,21 @@ int net_udp(const struct netrig *n, int family, struct net_pair *p)
 int net_local(const char *addr, struct net_pair *p)
 {
 	struct sockaddr_in sin = { .sin_family = AF_INET };
-	int lsk = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_in6 sin6 = { .sin6_family = AF_INET6 };
+	bool v6 = strchr(addr, ':');
+	int family = v6 ? AF_INET6 : AF_INET;
+	int lsk = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int ret;
 
 	*p = NET_PAIR_NONE;
-	inet_pton(AF_INET, addr, &sin.sin_addr);
-	if (bind(lsk, (void *)&sin, sizeof(sin)) || listen(lsk, 1)) {
+	inet_pton(family, addr, v6 ? (void *)&sin6.sin6_addr : (void *)&sin.sin_addr);
+	ret = v6 ? bind(lsk, (void *)&sin6, sizeof(sin6)) :
+		   bind(lsk, (void *)&sin, sizeof(sin));
+	if (ret || listen(lsk, 1)) {
 		close(lsk);
 		return -EADDRNOTAVAIL;
 	}
-	p->tx = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	p->tx = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	net_timeouts(lsk);
 	net_timeouts(p->tx);
 	p->rx = net_connect(p->tx, lsk);

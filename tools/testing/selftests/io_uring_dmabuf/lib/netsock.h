@@ -32,7 +32,7 @@ int net_connect(int fd, int lsk);
 /* Connected, from the card to the peer */
 int net_tcp(const struct netrig *n, int family, struct net_pair *p);
 int net_udp(const struct netrig *n, int family, struct net_pair *p);
-/* TCP over loopback, at @addr; needs no rig */
+/* TCP over loopback, at @addr of IPv4 or IPv6; needs no rig */
 int net_local(const char *addr, struct net_pair *p);
 /* With a reset; nothing of a connection is left */
 void net_close(struct net_pair *p);

@@ -49,6 +49,7 @@ int zcrx_open_buf(struct zcrx *z, struct uring *ring, unsigned int ifindex,
 		  struct io_uring_zcrx_area_reg *area, __u32 rx_buf_len)
 {
 	struct io_uring_region_desc region = { .flags = IORING_MEM_REGION_TYPE_USER };
+	struct zcrx_event_desc event = { .flags = ZCRX_EVENT_DESC_FLAG_STATS };
 	struct io_uring_zcrx_ifq_reg reg = {
 		.if_idx = ifindex,
 		.flags = ifindex ? 0 : ZCRX_REG_NODEV,
@@ -56,6 +57,7 @@ int zcrx_open_buf(struct zcrx *z, struct uring *ring, unsigned int ifindex,
 		.rx_buf_len = rx_buf_len,
 		.area_ptr = (uintptr_t)area,
 		.region_ptr = (uintptr_t)&region,
+		.event_desc = (uintptr_t)&event,
 	};
 	int ret;
 
@@ -64,6 +66,7 @@ int zcrx_open_buf(struct zcrx *z, struct uring *ring, unsigned int ifindex,
 	ret = map_region(z);
 	if (ret)
 		return ret;
+	event.stats_offset = z->region_len - sizeof(*z->stats);
 	region.user_addr = (uintptr_t)z->region;
 	region.size = z->region_len;
 	ret = uring_register(ring->fd, IORING_REGISTER_ZCRX_IFQ, &reg, 1);
@@ -77,6 +80,7 @@ int zcrx_open_buf(struct zcrx *z, struct uring *ring, unsigned int ifindex,
 	z->head = (void *)((char *)z->region + reg.offsets.head);
 	z->tail = (void *)((char *)z->region + reg.offsets.tail);
 	z->rqes = (void *)((char *)z->region + reg.offsets.rqes);
+	z->stats = (void *)((char *)z->region + event.stats_offset);
 	return 0;
 }
 

@@ -24,6 +24,7 @@ struct zcrx {
 	size_t region_len;
 	unsigned int *head, *tail;
 	struct io_uring_zcrx_rqe *rqes;
+	const struct zcrx_stats *stats;		/* what was copied */
 	unsigned int local_tail;
 };
 
