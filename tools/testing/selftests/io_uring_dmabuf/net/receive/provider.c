@@ -9,6 +9,7 @@
 
 #include "common.h"
 #include "relay.h"
+#include "steer.h"
 
 #define SEED	NET_SEED
 #define SIZE	(4 * MiB)
@@ -21,18 +22,24 @@ FIXTURE(provider) {
 
 FIXTURE_VARIANT(provider) {
 	enum mem_kind kind;
+	const char *card;	/* or e1000e */
 };
 
 FIXTURE_VARIANT_ADD(provider, udmabuf) { .kind = MEM_UDMABUF_4K };
 FIXTURE_VARIANT_ADD(provider, bar) { .kind = MEM_BAR };
+FIXTURE_VARIANT_ADD(provider, igb) { .kind = MEM_UDMABUF_4K, .card = "igb" };
 
 FIXTURE_SETUP(provider)
 {
 	struct relay *r = &self->relay;
 
-	RELAY_UP(r, variant->kind, SIZE, ZCRX_RING, MTU_PAGE_TCP4);
+	RELAY_UP_CARD(r, variant->card ?: "e1000e", variant->kind, SIZE, ZCRX_RING,
+		      MTU_PAGE_TCP4);
 	ASSERT_EQ(0, rings_get(&r->net, &self->before));
 	ASSERT_EQ(0, relay_open(r, 0, SIZE));
+	/* all that arrives, as with a card that has one queue */
+	if (r->queue)
+		ASSERT_EQ(0, steer_all(&r->net, r->queue));
 	ASSERT_EQ(0, relay_connect(r, AF_INET));
 }
 

@@ -10,6 +10,7 @@
 
 #include "lab.h"
 #include "relay.h"
+#include "steer.h"
 
 #define BLOCK		512
 #define AREA_OFF(off)	((off) & ~IORING_ZCRX_AREA_MASK)
@@ -17,6 +18,7 @@
 void relay_init(struct relay *r)
 {
 	memset(r, 0, sizeof(*r));
+	r->card = "e1000e";
 	netrig_init(&r->net);
 	r->mem.fd = -1;
 	r->disk = -1;
@@ -54,15 +56,30 @@ int relay_side(const struct relay *r, enum net_side side, unsigned int mtu)
 		      n->net, other + 1, text, n->dev[side]);
 }
 
+/* Where there are several queues the last is the relay's, and the first all others' */
+static int pick_queue(struct relay *r)
+{
+	int queues = steer_queues(&r->net);
+
+	if (queues <= 0)
+		return queues ?: -EPROTO;
+	r->queue = queues - 1;
+	return r->queue ? steer_all(&r->net, 0) : 0;
+}
+
 int relay_link(struct relay *r, unsigned int mtu, const char **why)
 {
 	struct netrig *n = &r->net;
-	int ret = netrig_up(n, "e1000e", MEM_UDMABUF, 0, why);
+	int ret = netrig_up(n, r->card, MEM_UDMABUF, 0, why);
 
 	if (ret)
 		return ret;
 	r->settled = true;
-	ret = rings_split(n, SPLIT_ON);
+	ret = pick_queue(r);
+	if (!ret && !r->queue && strcmp(r->card, "e1000e"))
+		*why = "no queue but the first";
+	if (!ret)
+		ret = rings_split(n, SPLIT_ON);
 	if (ret == -EOPNOTSUPP)
 		*why = "this driver does not split headers off";
 	if (!ret)
@@ -99,9 +116,9 @@ int relay_store(struct relay *r, enum mem_kind kind, __u64 size, __u32 ring_flag
 
 int relay_open_area(struct relay *r, struct io_uring_zcrx_area_reg *area)
 {
-	int ret = zcrx_open(&r->z, &r->ring, relay_ifindex(r), area);
+	int ret = zcrx_open_queue(&r->z, &r->ring, relay_ifindex(r), r->queue, area);
 
-	/* the card has been reset */
+	/* the card may have been reset */
 	return ret ?: net_wait_running(&r->net, NET_CARD);
 }
 
@@ -115,10 +132,17 @@ int relay_open(struct relay *r, __u64 off, __u64 len)
 int relay_connect(struct relay *r, int family)
 {
 	struct net_pair p;
-	int ret = net_tcp(&r->net, family, &p);
+	int ret;
 
-	r->tcp = (struct net_pair) { .tx = p.rx, .rx = p.tx };
-	return ret;
+	for (;;) {
+		ret = net_tcp(&r->net, family, &p);
+		r->tcp = (struct net_pair) { .tx = p.rx, .rx = p.tx };
+		if (ret || !r->queue)
+			return ret;
+		if (steer_alone(&r->net, r->tcp.rx, -1))
+			return steer_flow(&r->net, r->tcp.rx, r->queue);
+		net_close(&r->tcp);
+	}
 }
 
 /* A ring that is closed ends some time later, and its instance with it */
@@ -148,6 +172,8 @@ void relay_down(struct relay *r)
 	if (r->disk >= 0)
 		close(r->disk);
 	/* netrig_up() sets the MTU */
+	if (r->settled && r->queue)
+		steer_default(&r->net);
 	if (r->settled)
 		net_ip(r->net.home, "neigh flush dev %s nud permanent\n",
 		       r->net.dev[NET_CARD]);

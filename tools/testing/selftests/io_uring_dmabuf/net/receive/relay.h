@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * From the network to a drive: e1000e writes what the peer sends by TCP into a part
+ * From the network to a drive: a card writes what the peer sends by TCP into a part
  * of a registered dma-buf, and each piece goes from there to the drive, by the offset
  * that its completion has. Functions return 0, or -errno.
  */
@@ -19,6 +19,8 @@
 #define MTU_PAGE(family) ((family) == AF_INET ? MTU_PAGE_TCP4 : MTU_PAGE_TCP6)
 
 struct relay {
+	const char *card;
+	unsigned int queue;	/* of the card: the last */
 	struct netrig net;	/* its ring and memory are not used */
 	struct uring ring;
 	struct mem mem;		/* slot 0, with the drive as target */
@@ -48,19 +50,24 @@ int relay_side(const struct relay *r, enum net_side side, unsigned int mtu);
 /* A ring with memory in slot 0 for the drive; no area yet */
 int relay_store(struct relay *r, enum mem_kind kind, __u64 size, __u32 ring_flags,
 		const char **why);
-/* The instance with @len bytes of slot 0 from @off on as its area; waits for the link */
+/*
+ * The instance with @len bytes of slot 0 from @off on as its area, for the queue of
+ * the relay; waits for the link
+ */
 int relay_open(struct relay *r, __u64 off, __u64 len);
 int relay_open_area(struct relay *r, struct io_uring_zcrx_area_reg *area);
+/* The connection comes to the queue of the relay, where the card has others */
 int relay_connect(struct relay *r, int family);
 /* The ring has ended, and the card receives into ordinary memory */
 int relay_close(struct relay *r);
 void relay_down(struct relay *r);
 
-#define RELAY_UP(r, kind, size, ring_flags, mtu) do {			\
+#define RELAY_UP_CARD(r, name, kind, size, ring_flags, mtu) do {		\
 	const char *why_ = NULL;					\
 	int ret_;							\
 									\
 	relay_init(r);							\
+	(r)->card = name;						\
 	ret_ = relay_link(r, mtu, &why_);				\
 	if (!ret_)							\
 		ret_ = relay_store(r, kind, size, ring_flags, &why_);	\
@@ -68,6 +75,9 @@ void relay_down(struct relay *r);
 		SKIP(return, "%s", why_);				\
 	ASSERT_EQ(0, ret_);						\
 } while (0)
+
+#define RELAY_UP(r, kind, size, ring_flags, mtu)				\
+	RELAY_UP_CARD(r, "e1000e", kind, size, ring_flags, mtu)
 
 unsigned int relay_ifindex(const struct relay *r);
 

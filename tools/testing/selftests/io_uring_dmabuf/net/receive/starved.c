@@ -25,9 +25,17 @@ FIXTURE(starved) {
 	struct relay relay;
 };
 
+FIXTURE_VARIANT(starved) {
+	const char *card;
+};
+
+FIXTURE_VARIANT_ADD(starved, e1000e) { .card = "e1000e" };
+FIXTURE_VARIANT_ADD(starved, igb) { .card = "igb" };
+
 FIXTURE_SETUP(starved)
 {
-	RELAY_UP(&self->relay, MEM_UDMABUF_4K, SIZE, ZCRX_RING, MTU_PAGE_TCP4);
+	RELAY_UP_CARD(&self->relay, variant->card, MEM_UDMABUF_4K, SIZE, ZCRX_RING,
+		      MTU_PAGE_TCP4);
 	ASSERT_EQ(0, relay_open(&self->relay, 0, PAGES * 4096));
 	ASSERT_EQ(0, relay_connect(&self->relay, AF_INET));
 }

@@ -20,6 +20,7 @@ FIXTURE_VARIANT(store) {
 	enum mem_kind kind;
 	int family;
 	__u32 ring;
+	const char *card;	/* or e1000e */
 };
 
 FIXTURE_VARIANT_ADD(store, udmabuf) {
@@ -54,10 +55,18 @@ FIXTURE_VARIANT_ADD(store, bar_4k) {
 	.kind = MEM_BAR_4K, .family = AF_INET, .ring = ZCRX_RING,
 };
 
+FIXTURE_VARIANT_ADD(store, igb_heap_tcp6) {
+	.kind = MEM_HEAP, .family = AF_INET6, .ring = ZCRX_RING, .card = "igb",
+};
+
+FIXTURE_VARIANT_ADD(store, igb_bar) {
+	.kind = MEM_BAR, .family = AF_INET, .ring = ZCRX_RING_MIXED, .card = "igb",
+};
+
 FIXTURE_SETUP(store)
 {
-	RELAY_UP(&self->relay, variant->kind, SIZE, variant->ring,
-		 MTU_PAGE(variant->family));
+	RELAY_UP_CARD(&self->relay, variant->card ?: "e1000e", variant->kind, SIZE,
+		      variant->ring, MTU_PAGE(variant->family));
 	ASSERT_EQ(0, relay_open(&self->relay, AREA_OFF, AREA));
 	ASSERT_EQ(0, relay_connect(&self->relay, variant->family));
 }
@@ -85,11 +94,14 @@ TEST_F(store, pieces)
 	struct relay_run run = { 0 };
 	long long split = card_stat(&r->net, "rx_header_split");
 
-	ASSERT_GE(split, 0);
+	if (!variant->card)
+		ASSERT_GE(split, 0);
 	ASSERT_EQ(0, relay_run(r, &p, &run));
 	/* nearly all packets are whole pages */
 	EXPECT_GE(run.whole, p.len / 4096 * 9 / 10);
-	EXPECT_GE(card_stat(&r->net, "rx_header_split") - split, p.len / 4096);
+	/* igb does not count them */
+	if (!variant->card)
+		EXPECT_GE(card_stat(&r->net, "rx_header_split") - split, p.len / 4096);
 	TH_LOG("%u pieces, %u of them pages; %u writes", run.pieces, run.whole,
 	       run.writes);
 	check_over(_metadata, r);

@@ -45,13 +45,15 @@ static int map_region(struct zcrx *z)
 	return -ENOMEM;
 }
 
-int zcrx_open_buf(struct zcrx *z, struct uring *ring, unsigned int ifindex,
-		  struct io_uring_zcrx_area_reg *area, __u32 rx_buf_len)
+static int open_queue(struct zcrx *z, struct uring *ring, unsigned int ifindex,
+		      unsigned int queue, struct io_uring_zcrx_area_reg *area,
+		      __u32 rx_buf_len)
 {
 	struct io_uring_region_desc region = { .flags = IORING_MEM_REGION_TYPE_USER };
 	struct zcrx_event_desc event = { .flags = ZCRX_EVENT_DESC_FLAG_STATS };
 	struct io_uring_zcrx_ifq_reg reg = {
 		.if_idx = ifindex,
+		.if_rxq = queue,
 		.flags = ifindex ? 0 : ZCRX_REG_NODEV,
 		.rq_entries = ZCRX_ENTRIES,
 		.rx_buf_len = rx_buf_len,
@@ -87,7 +89,19 @@ int zcrx_open_buf(struct zcrx *z, struct uring *ring, unsigned int ifindex,
 int zcrx_open(struct zcrx *z, struct uring *ring, unsigned int ifindex,
 	      struct io_uring_zcrx_area_reg *area)
 {
-	return zcrx_open_buf(z, ring, ifindex, area, 0);
+	return open_queue(z, ring, ifindex, 0, area, 0);
+}
+
+int zcrx_open_queue(struct zcrx *z, struct uring *ring, unsigned int ifindex,
+		    unsigned int queue, struct io_uring_zcrx_area_reg *area)
+{
+	return open_queue(z, ring, ifindex, queue, area, 0);
+}
+
+int zcrx_open_buf(struct zcrx *z, struct uring *ring, unsigned int ifindex,
+		  struct io_uring_zcrx_area_reg *area, __u32 rx_buf_len)
+{
+	return open_queue(z, ring, ifindex, 0, area, rx_buf_len);
 }
 
 void zcrx_forget(struct zcrx *z)

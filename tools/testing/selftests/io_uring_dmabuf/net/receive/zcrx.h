@@ -35,7 +35,10 @@ struct io_uring_zcrx_area_reg area_user(void *addr, __u64 len);
 /* For the first queue of @ifindex, without a device if that is 0. @z is set all over */
 int zcrx_open(struct zcrx *z, struct uring *ring, unsigned int ifindex,
 	      struct io_uring_zcrx_area_reg *area);
-/* The same with sizes of buffers that the card is to be given */
+/* For any queue */
+int zcrx_open_queue(struct zcrx *z, struct uring *ring, unsigned int ifindex,
+		    unsigned int queue, struct io_uring_zcrx_area_reg *area);
+/* For the first, with sizes of buffers that the card is to be given */
 int zcrx_open_buf(struct zcrx *z, struct uring *ring, unsigned int ifindex,
 		  struct io_uring_zcrx_area_reg *area, __u32 rx_buf_len);
 /* The instance itself ends with its ring, and the rings that have imported it */
