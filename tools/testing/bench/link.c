@@ -24,6 +24,8 @@
  */
 #define SEND_BUFFER	(1 << 30)
 #define RECEIVE_BUFFER	(16 << 20)
+#define RDS_BUFFER	(64 << 20)	/* of sockets, beside those of TCP */
+#define RDS_PORT	7300
 
 int run_on(unsigned int cpu)
 {
@@ -112,24 +114,39 @@ static void few_interrupts(const struct netrig *link)
 static int calm(void)
 {
 	static const struct { const char *name, *value; } knobs[] = {
-		{ "tcp_autocorking", "0" },
-		{ "tcp_limit_output_bytes", "1073741824" },
-		{ "tcp_pacing_ss_ratio", "1000" },
-		{ "tcp_pacing_ca_ratio", "1000" },
-		{ "tcp_min_tso_segs", "64" },
-		{ "tcp_slow_start_after_idle", "0" },
-		{ "tcp_early_retrans", "0" },
-		{ "tcp_no_metrics_save", "1" },
-		{ "tcp_mem", "1000000 1000000 1000000" },	/* see SEND_BUFFER */
+		{ "ipv4/tcp_autocorking", "0" },
+		{ "ipv4/tcp_limit_output_bytes", "1073741824" },
+		{ "ipv4/tcp_pacing_ss_ratio", "1000" },
+		{ "ipv4/tcp_pacing_ca_ratio", "1000" },
+		{ "ipv4/tcp_min_tso_segs", "64" },
+		{ "ipv4/tcp_slow_start_after_idle", "0" },
+		{ "ipv4/tcp_early_retrans", "0" },
+		{ "ipv4/tcp_no_metrics_save", "1" },
+		/* a notification of MSG_ZEROCOPY for each request of a window */
+		{ "core/optmem_max", "16777216" },
 	};
 	char path[64];
 	int ret = 0;
 
 	for (size_t i = 0; i < sizeof(knobs) / sizeof(knobs[0]) && !ret; i++) {
-		snprintf(path, sizeof(path), "/proc/sys/net/ipv4/%s", knobs[i].name);
+		snprintf(path, sizeof(path), "/proc/sys/net/%s", knobs[i].name);
 		ret = file_write(path, knobs[i].value);
 	}
 	return ret ? fail(path, -ret, "TCP's sysctls") : 0;
+}
+
+/* Memory is one for all, and told to the netns of the card only. */
+static int calm_sender(const struct netrig *link, enum net_side sender)
+{
+	int ret = file_write("/proc/sys/net/ipv4/tcp_mem", "1000000 1000000 1000000"), err;
+
+	if (ret)
+		return fail("tcp_mem", -ret, "see SEND_BUFFER");
+	ret = net_ns_enter(link->ns[sender]);
+	if (!ret)
+		ret = calm();
+	err = net_ns_enter(link->home);
+	return ret ? ret : err;
 }
 
 /* Nothing comes of it where there is no IPv6 anyway. */
@@ -179,8 +196,12 @@ static int configure(const struct netrig *link, enum net_side side, const char *
 		      mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], dev);
 }
 
-int link_up(struct netrig *link, const char *name)
+int link_up(struct netrig *link, const char *name, enum net_side sender)
 {
+	/* all that a measured window sends, at once */
+	static const char *const sending = "initcwnd 500000 rto_min 10s";
+	/* a better route than the peer's: see link_mute() */
+	static const char *const answering = "metric 100";
 	const char *why = "see above, if anything is: iproute2 of the host?";
 	int ret;
 
@@ -188,21 +209,33 @@ int link_up(struct netrig *link, const char *name)
 	ret = netrig_apart(link, name, &why);
 	if (ret)
 		return fail("the card and its peer", -ret, why);
-	ret = calm();
+	ret = calm_sender(link, sender);
 	if (!ret)
 		ret = large_ring(link);
 	if (ret)
 		return ret;
-	/* a better route than the peer's: see link_mute() */
-	ret = configure(link, NET_PEER, "metric 100");
-	/* all that a measured window sends, at once */
+	ret = configure(link, NET_PEER, sender == NET_PEER ? sending : answering);
 	if (!ret)
-		ret = configure(link, NET_CARD, "initcwnd 500000 rto_min 10s");
+		ret = configure(link, NET_CARD, sender == NET_CARD ? sending : answering);
 	if (!ret)
 		ret = net_wait_running(link, NET_CARD);
 	if (ret)
 		return fail("setting up the link", -ret, why);
 	few_interrupts(link);
+	link_interrupts(link);
+	return 0;
+}
+
+int link_mtu(const struct netrig *link, unsigned int mtu)
+{
+	int ret = 0;
+
+	for (int side = 0; side < NET_SIDES && !ret; side++)
+		ret = net_ip(link->ns[side], "link set dev %s mtu %u\n", link->dev[side], mtu);
+	if (!ret)
+		ret = net_wait_running(link, NET_CARD);
+	if (ret)
+		return fail("MTU", -ret, link_driver(link));
 	link_interrupts(link);
 	return 0;
 }
@@ -248,7 +281,107 @@ int link_connect(const struct netrig *link, struct net_pair *c)
 	return ret;
 }
 
-int link_mute(const struct net_pair *c, bool on)
+int link_connect_back(const struct netrig *link, struct net_pair *c)
+{
+	struct net_pair p;
+	int ret = link_connect(link, &p);
+
+	*c = (struct net_pair){ .tx = p.rx, .rx = p.tx };
+	if (!ret)
+		ret = set(c->tx, SOL_SOCKET, SO_SNDBUFFORCE, RECEIVE_BUFFER);
+	if (!ret)
+		ret = set(c->rx, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER);
+	return ret;
+}
+
+/* Buffers of the connections that RDS makes; those there are it ends */
+static int rds_buffers(const struct netrig *link, enum net_side side, const char *name, int size)
+{
+	char path[64], text[16];
+	int ret = net_ns_enter(link->ns[side]);
+
+	snprintf(path, sizeof(path), "/proc/sys/net/rds/tcp/%s", name);
+	snprintf(text, sizeof(text), "%d", size);
+	if (!ret)
+		ret = file_write(path, text);
+	net_ns_enter(link->home);
+	return ret ? fail(path, -ret, "RDS over TCP") : 0;
+}
+
+static int rds_socket(const struct netrig *link, enum net_side side)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = net_addr(link, side, AF_INET, RDS_PORT, &ss);
+	int sk = net_socket(link, side, PF_RDS, SOCK_SEQPACKET, 0);
+
+	if (sk < 0)
+		return fail("socket", -sk, "RDS");
+	if (bind(sk, (void *)&ss, len))
+		return fail("bind", errno, "RDS over TCP");
+	if (set(sk, SOL_SOCKET, SO_SNDBUFFORCE, RDS_BUFFER) ||
+	    set(sk, SOL_SOCKET, SO_RCVBUFFORCE, RDS_BUFFER))
+		return -EPERM;
+	return sk;
+}
+
+static int rds_connect(const struct netrig *link, int sk, enum net_side to)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = net_addr(link, to, AF_INET, RDS_PORT, &ss);
+
+	return connect(sk, (void *)&ss, len) ? fail("connect", errno, "RDS") : 0;
+}
+
+/* A small message */
+static int rds_pass(int from, int to)
+{
+	char byte = 1;
+
+	if (send(from, &byte, 1, 0) != 1 || recv(to, &byte, 1, 0) != 1)
+		return fail("the first message", errno, "RDS");
+	return 0;
+}
+
+int link_rds(const struct netrig *link)
+{
+	static const char *const workers = "/sys/devices/virtual/workqueue/cpumask";
+	char mask[16];
+	int ret;
+
+	/* what they do for the sender is counted */
+	snprintf(mask, sizeof(mask), "%x", 1u << SENDER_CPU);
+	ret = file_write(workers, mask);
+	if (ret)
+		return fail(workers, -ret, "where workers of RDS run");
+	/* RDS sends page by page, and with this, as ever, packets are filled with them */
+	ret = file_write("/proc/sys/net/ipv4/tcp_autocorking", "1");
+	if (!ret)
+		ret = rds_buffers(link, NET_CARD, "rds_tcp_sndbuf", SEND_BUFFER);
+	return ret ? ret : rds_buffers(link, NET_PEER, "rds_tcp_rcvbuf", RECEIVE_BUFFER);
+}
+
+int link_connect_rds(const struct netrig *link, struct net_pair *c)
+{
+	int ret;
+
+	*c = NET_PAIR_NONE;
+	c->rx = rds_socket(link, NET_PEER);
+	c->tx = rds_socket(link, NET_CARD);
+	if (c->rx < 0 || c->tx < 0)
+		return -EIO;
+	ret = rds_connect(link, c->tx, NET_PEER);
+	if (!ret)
+		ret = rds_connect(link, c->rx, NET_CARD);
+	/* in between, RDS finds out how many connections there can be */
+	for (int i = 0; i < 2 && !ret; i++) {
+		ret = rds_pass(c->tx, c->rx);
+		if (!ret)
+			ret = rds_pass(c->rx, c->tx);
+	}
+	return ret;
+}
+
+int link_mute(const struct net_pair *c, int control, bool on)
 {
 	struct rtentry route = {
 		.rt_flags = RTF_UP | RTF_HOST | RTF_REJECT,
@@ -257,7 +390,7 @@ int link_mute(const struct net_pair *c, bool on)
 	socklen_t len = sizeof(route.rt_dst);
 
 	if (getpeername(c->rx, &route.rt_dst, &len) ||
-	    ioctl(c->rx, on ? SIOCADDRT : SIOCDELRT, &route))
+	    ioctl(control, on ? SIOCADDRT : SIOCDELRT, &route))
 		return fail(on ? "SIOCADDRT" : "SIOCDELRT", errno, "the peer's netns");
 	return 0;
 }
@@ -284,5 +417,22 @@ int link_counts(const struct net_pair *c, struct tcp_counts *n)
 		.acks = info.tcpi_segs_in,
 		.again = info.tcpi_total_retrans,
 	};
+	return 0;
+}
+
+/* The second line that begins with "Tcp:" has the values. */
+int link_counts_rds(struct tcp_counts *n)
+{
+	static char text[8192];
+	char *tcp;
+	int ret = file_read("/proc/thread-self/net/snmp", text, sizeof(text));
+
+	if (ret < 0)
+		return fail("/proc/net/snmp", -ret, "procfs");
+	tcp = strstr(text, "\nTcp: ");
+	tcp = tcp ? strstr(tcp + 1, "\nTcp: ") : NULL;
+	if (!tcp || sscanf(tcp, " Tcp: %*d %*d %*d %*d %*d %*d %*d %*d %*d %u %u %u",
+			   &n->acks, &n->segments, &n->again) != 3)
+		return fail("/proc/net/snmp", EPROTO, "TCP's counters");
 	return 0;
 }

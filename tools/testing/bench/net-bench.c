@@ -4,7 +4,8 @@
  *
  *   net-bench [options] KIND:SIZE...
  *
- *   KIND       send | plain | pages | dmabuf | bar | bundle | bundle1    (netbuf.h)
+ *   KIND       send | msgzc | user | plain | pages | dmabuf | dmabuf1 | bar | bundle |
+ *              bundle1    (netbuf.h)
  *   SIZE       bytes of a request, or with k, m:  64 4k 1m
  *
  *   -d CARD    the environment has LAB_NET_<CARD> and LAB_NET_<CARD>_PEER [E1000E]
@@ -12,11 +13,13 @@
  *   -n COUNT   requests per window [256], at most 1 MiB of them
  *   -m         all but the last of a window with MSG_MORE, so that TCP fills its
  *              packets; without it every request leaves at once
+ *   -r         by RDS over TCP: a request is a message, all of a window send the same
+ *              memory, and may be 4 MiB together
  *   -i N       windows for the instruction count (fninsn.c, cpu=0) [0]
  *   -e N       windows for the event counts [0]
  *
  * Needs two CPUs.  A window is COUNT requests on a TCP connection from the card to
- * its peer, until everything is sent, acknowledged and, with SEND_ZC, the last
+ * its peer, until everything is sent, acknowledged and, where there are any, the last
  * notification is in.  What the sender and the card do, interrupts included, is on
  * CPU 0, which waits without system calls; the receiver is on CPU 1.  Every window
  * sends other data, and the receiver compares every byte.
@@ -41,8 +44,10 @@
 #include "pool.h"
 #include "program.h"
 #include "receiver.h"
+#include "zerocopy.h"
 
 #define MAX_COUNT	1024u
+#define RDS_MAX		(4u << 20)	/* of a window */
 #define PATIENCE_S	120	/* for a case; then the signal ends the program */
 #define WARM_WINDOWS	8		/* then TCP's windows are wide open */
 
@@ -54,8 +59,10 @@ struct job {
 	struct net_pair conn;
 	struct bufring bufs;		/* of bundles */
 	struct receiver receiver;
+	int control;			/* see link_mute() */
 	unsigned char *pattern;
 	unsigned int notifications;	/* to come */
+	unsigned int calls;		/* system calls of windows */
 	size_t part;			/* bytes of a request */
 	uint64_t seed;
 	long wrong;
@@ -65,16 +72,21 @@ struct job {
 
 static int parse(struct bench_case *c, const char *rest, const struct options *o)
 {
-	if (*rest || c->size % 8 || c->size > NETBUF_MAX)
+	const size_t max = o->r ? RDS_MAX : NETBUF_MAX;
+
+	if (*rest || c->size % 8 || c->size > NETBUF_MAX || (o->m && o->r))
+		return -EINVAL;
+	if (o->r && source_is_bundle(c->kind))
 		return -EINVAL;
 	c->more = o->m;
-	if (c->count > NETBUF_MAX / c->size)
-		c->count = NETBUF_MAX / c->size;
+	c->rds = o->r;
+	if (c->count > max / c->size)
+		c->count = max / c->size;
 	return 0;
 }
 
 static const struct program program = {
-	.usage = "usage: net-bench [-d CARD] [-q DEPTH] [-n COUNT] [-m] [-i WINDOWS] [-e WINDOWS] KIND:SIZE...\n"
+	.usage = "usage: net-bench [-d CARD] [-q DEPTH] [-n COUNT] [-m|-r] [-i WINDOWS] [-e WINDOWS] KIND:SIZE...\n"
 		 "e.g.   net-bench -e 3 send:4k plain:64k dmabuf:64k bar:1m\n",
 	.kinds = source_name,
 	.nr_kinds = SOURCES,
@@ -89,16 +101,28 @@ static unsigned int more(const struct bench_case *c, unsigned int nr)
 	return c->more && nr + 1 < c->count ? MSG_MORE : 0;
 }
 
+/* Where request @nr lies in the memory */
+static size_t place(const struct bench_case *c, unsigned int nr)
+{
+	return c->rds ? 0 : nr * c->size;
+}
+
 static void prepare(struct job *job, unsigned int nr)
 {
 	struct io_uring_sqe *sqe = uring_sqe(&job->ring);
+	unsigned int kind = job->c->kind;
 
 	sqe->opcode = IORING_OP_SEND_ZC;
 	sqe->fd = job->conn.tx;
-	sqe->addr = buffer_sqe_addr(&job->buf, nr * job->c->size);
+	sqe->addr = buffer_sqe_addr(&job->buf, place(job->c, nr));
 	sqe->len = (unsigned int)job->c->size;
-	sqe->ioprio = IORING_RECVSEND_FIXED_BUF;
-	sqe->msg_flags = MSG_WAITALL | more(job->c, nr);
+	if (source_is_registered(kind))
+		sqe->ioprio = IORING_RECVSEND_FIXED_BUF;
+	if (source_is_single(kind))
+		sqe->ioprio |= IORING_SEND_ZC_SINGLE_CQE;
+	/* RDS has messages, all or nothing */
+	if (!job->c->rds)
+		sqe->msg_flags = MSG_WAITALL | more(job->c, nr);
 	sqe->buf_index = 0;
 }
 
@@ -116,11 +140,17 @@ static void prepare_bundle(struct job *job, unsigned int first, unsigned int n)
 	sqe->fd = job->conn.tx;
 	sqe->flags = IOSQE_BUFFER_SELECT;
 	sqe->ioprio = IORING_RECVSEND_FIXED_BUF | IORING_RECVSEND_BUNDLE;
-	if (job->c->kind == SOURCE_BUNDLE_SINGLE)
+	if (source_is_single(job->c->kind))
 		sqe->ioprio |= IORING_SEND_ZC_SINGLE_CQE;
 	sqe->msg_flags = more(job->c, first + n - 1);
 	sqe->buf_group = GROUP;
 	job->part = n * job->c->size;
+}
+
+static int enter(struct job *job, unsigned int wait)
+{
+	job->calls++;
+	return ring_submit_and_wait(&job->ring, wait);
 }
 
 /* Takes what is there: how many results of requests, or -errno. */
@@ -138,8 +168,7 @@ static int reap(struct job *job)
 			return fail(job->c->name, -cqe.res, "SEND_ZC");
 		if ((size_t)cqe.res != job->part)
 			return fail(job->c->name, EIO, "SEND_ZC sent only a part");
-		/* the only one comes when a notification would */
-		if (job->c->kind == SOURCE_BUNDLE_SINGLE) {
+		if (source_is_single(job->c->kind)) {
 			job->notifications--;
 			continue;
 		}
@@ -151,7 +180,7 @@ static int reap(struct job *job)
 
 static int submit(struct job *job, unsigned int nr)
 {
-	int ret = ring_submit_and_wait(&job->ring, nr), done = 0;
+	int ret = enter(job, nr), done = 0;
 
 	while (!ret && done < (int)nr) {
 		int n = reap(job);
@@ -160,13 +189,14 @@ static int submit(struct job *job, unsigned int nr)
 			return n;
 		done += n;
 		if (done < (int)nr)
-			ret = ring_submit_and_wait(&job->ring, 1);
+			ret = enter(job, 1);
 	}
 	return ret;
 }
 
 static int send_zc(struct job *job)
 {
+	const bool single = source_is_single(job->c->kind);
 	unsigned int done, n;
 	int ret = 0;
 
@@ -175,35 +205,64 @@ static int send_zc(struct job *job)
 		if (n > job->c->depth)
 			n = job->c->depth;
 		if (source_is_bundle(job->c->kind)) {
-			bool single = job->c->kind == SOURCE_BUNDLE_SINGLE;
-
 			prepare_bundle(job, done, n);
-			job->notifications += single;
-			/* the receiver acknowledges a window as a whole */
-			ret = single ? ring_submit_and_wait(&job->ring, 0) : submit(job, 1);
+		} else {
+			for (unsigned int i = 0; i < n; i++)
+				prepare(job, done + i);
+		}
+		/* the receiver acknowledges a window as a whole: nothing is there to wait for */
+		if (single) {
+			job->notifications += source_is_bundle(job->c->kind) ? 1 : n;
+			ret = enter(job, 0);
 			continue;
 		}
-		for (unsigned int i = 0; i < n; i++)
-			prepare(job, done + i);
-		ret = submit(job, n);
+		ret = submit(job, source_is_bundle(job->c->kind) ? 1 : n);
 	}
 	return ret;
 }
 
-static int send_plainly(struct job *job)
+static ssize_t send_one(const struct job *job, unsigned int nr)
+{
+	const struct bench_case *c = job->c;
+	const char *p = job->buf.map + place(c, nr);
+	const int fd = job->conn.tx;
+	/* stock's RDS knows neither flag */
+	int flags = c->rds ? 0 : (int)(MSG_NOSIGNAL | more(c, nr));
+
+	if (c->kind == SOURCE_SEND)
+		return send(fd, p, c->size, flags);
+	return c->rds ? zerocopy_send_cookie(fd, p, c->size, nr)
+		      : zerocopy_send(fd, p, c->size, flags);
+}
+
+static int send_by_calls(struct job *job)
 {
 	const struct bench_case *c = job->c;
 
 	for (unsigned int i = 0; i < c->count; i++) {
-		ssize_t n = send(job->conn.tx, job->buf.map + i * c->size, c->size,
-				 (int)(MSG_NOSIGNAL | more(c, i)));
+		ssize_t n = send_one(job, i);
 
 		if (n < 0)
 			return fail(c->name, errno, "send");
 		if ((size_t)n != c->size)
 			return fail(c->name, EIO, "send() sent only a part");
 	}
+	job->calls += c->count;
+	if (c->kind == SOURCE_MSG)
+		job->notifications = c->count;
 	return 0;
+}
+
+/* What the socket has of them */
+static int take_notifications(struct job *job)
+{
+	int n = job->c->rds ? zerocopy_cookies(job->conn.tx, &job->calls)
+			    : zerocopy_done(job->conn.tx, &job->calls);
+
+	if (n > (int)job->notifications)
+		return fail(job->c->name, EPROTO, "more notifications than requests");
+	job->notifications -= n < 0 ? 0 : (unsigned int)n;
+	return n < 0 ? n : 0;
 }
 
 static int wait_notifications(struct job *job)
@@ -211,7 +270,11 @@ static int wait_notifications(struct job *job)
 	int ret = 0;
 
 	while (!ret && job->notifications) {
-		ret = ring_submit_and_wait(&job->ring, job->notifications);
+		if (job->c->kind == SOURCE_MSG) {
+			ret = take_notifications(job);
+			continue;
+		}
+		ret = enter(job, job->notifications);
 		if (!ret && reap(job) < 0)
 			return -EIO;
 	}
@@ -220,21 +283,44 @@ static int wait_notifications(struct job *job)
 
 /* ---- windows ---- */
 
+static int tcp_counts(const struct job *job, struct tcp_counts *n)
+{
+	return job->c->rds ? link_counts_rds(n) : link_counts(&job->conn, n);
+}
+
+/* Bytes of memory that are sent: a window, or a message */
+static size_t memory_size(const struct bench_case *c)
+{
+	return c->rds ? c->size : span(c);
+}
+
 static int window_start(struct job *job, bool muted)
 {
+	const size_t size = memory_size(job->c);
 	int ret;
 
-	pattern_fill(job->pattern, job->seed++ * NETBUF_MAX, span(job->c), 0);
+	pattern_fill(job->pattern, job->seed++ * NETBUF_MAX, size, 0);
+	for (size_t at = size; at < span(job->c); at += size)
+		memcpy(job->pattern + at, job->pattern, size);
 	ret = buffer_fill(&job->buf, job->pattern);
 	if (!ret)
-		ret = link_counts(&job->conn, &job->before);
+		ret = tcp_counts(job, &job->before);
 	return ret ? ret : receiver_expect(&job->receiver, muted);
+}
+
+/* What lets the peer acknowledge a window; all kinds have it, and it is not in the calls. */
+static int send_last(struct job *job)
+{
+	receiver_wait_there(&job->receiver);
+	return send(job->conn.tx, "", 1, 0) == 1 ? 0 : fail("send", errno, "the last message");
 }
 
 static int window_run(struct job *job)
 {
-	int ret = job->c->kind == SOURCE_SEND ? send_plainly(job) : send_zc(job);
+	int ret = source_is_call(job->c->kind) ? send_by_calls(job) : send_zc(job);
 
+	if (!ret && job->c->rds)
+		ret = send_last(job);
 	if (!ret)
 		ret = receiver_wait_acked(&job->receiver);
 	return ret ? ret : wait_notifications(job);
@@ -257,7 +343,7 @@ static void keep_range(struct tcp_counts *least, struct tcp_counts *most, struct
 static int window_end(struct job *job)
 {
 	struct tcp_counts now;
-	int ret = link_counts(&job->conn, &now);
+	int ret = tcp_counts(job, &now);
 	long wrong = receiver_result(&job->receiver);
 
 	if (ret || wrong < 0)
@@ -267,7 +353,7 @@ static int window_end(struct job *job)
 	if (wrong)
 		fprintf(stderr, "net-bench: %s: %ld of %zu bytes are wrong\n",
 			job->c->name, wrong, span(job->c));
-	ret = link_take_answer(&job->conn);
+	ret = job->c->rds ? 0 : link_take_answer(&job->conn);
 	if (ret)
 		return ret;
 	now.segments -= job->before.segments;
@@ -313,6 +399,7 @@ static int warm_up(struct job *job)
 		if (!ret)
 			ret = window_end(job);
 	}
+	job->calls = 0;
 	job->least = (struct tcp_counts){ ~0u, ~0u, ~0u };
 	job->most = (struct tcp_counts){ 0 };
 	return ret;
@@ -320,27 +407,43 @@ static int warm_up(struct job *job)
 
 /* ---- cases ---- */
 
+static int job_connect(struct job *job, const struct netrig *link)
+{
+	int ret;
+
+	if (!job->c->rds)
+		return link_connect(link, &job->conn);
+	ret = link_connect_rds(link, &job->conn);
+	if (ret)
+		return ret;
+	job->control = net_socket(link, NET_PEER, AF_INET, SOCK_DGRAM, 0);
+	return job->control < 0 ? fail("socket", -job->control, "of the peer's netns") : 0;
+}
+
 static int job_start(struct job *job, const struct netrig *link, const struct bench_case *c,
 		     uint64_t seed)
 {
 	int ret;
 
-	*job = (struct job){ .c = c, .seed = seed << 16, .buf.fd = -1, .part = c->size };
+	*job = (struct job){ .c = c, .seed = seed << 16, .buf.fd = -1, .part = c->size,
+			     .control = -1 };
 	job->pattern = resident(span(c));
 	if (!job->pattern)
 		return -ENOMEM;
 	/* with room for a notification each */
 	ret = ring_create(&job->ring, c->count);
 	if (!ret)
-		ret = link_connect(link, &job->conn);
+		ret = job_connect(job, link);
 	if (!ret)
-		ret = netbuf_create(&job->buf, c->kind, span(c));
-	if (!ret && c->kind != SOURCE_SEND)
+		ret = netbuf_create(&job->buf, c->kind, memory_size(c));
+	if (!ret && c->kind == SOURCE_MSG)
+		ret = zerocopy_enable(job->conn.tx);
+	if (!ret && source_is_registered(c->kind))
 		ret = buffer_register(&job->buf, &job->ring, job->conn.tx);
 	if (!ret && source_is_bundle(c->kind))
 		ret = bufring_create(&job->bufs, &job->ring, GROUP, MAX_COUNT, 0);
 	if (!ret)
-		ret = receiver_start(&job->receiver, &job->conn, job->pattern, span(c));
+		ret = receiver_start(&job->receiver, &job->conn, job->control, job->pattern, span(c));
 	return ret;
 }
 
@@ -348,18 +451,20 @@ static void job_end(struct job *job)
 {
 	receiver_stop(&job->receiver);
 	bufring_destroy(&job->bufs);
-	if (job->c->kind != SOURCE_SEND)
+	if (source_is_registered(job->c->kind))
 		buffer_unregister(&job->ring);
 	uring_exit(&job->ring);
 	buffer_destroy(&job->buf);
 	net_close(&job->conn);
+	if (job->control >= 0)
+		close(job->control);
 	munmap(job->pattern, span(job->c));
 }
 
 static void print_head(const struct job *job, const struct netrig *link, const char *what)
 {
 	print_case(&program, job->c, what, link_driver(link));
-	printf(",\"more\":%d,\"pieces\":%u", job->c->more,
+	printf(",\"more\":%d,\"rds\":%d,\"pieces\":%u", job->c->more, job->c->rds,
 	       pool_pieces(&job->buf, job->buf.size, NETBUF_MAX));
 }
 
@@ -367,9 +472,9 @@ static void print_tail(const struct job *job)
 {
 	const struct tcp_counts *least = &job->least, *most = &job->most;
 
-	printf(",\"verified_bytes\":%llu,\"wrong_bytes\":%ld,\"segments_low\":%u,"
+	printf(",\"verified_bytes\":%llu,\"wrong_bytes\":%ld,\"calls\":%u,\"segments_low\":%u,"
 	       "\"segments_high\":%u,\"acks_low\":%u,\"acks_high\":%u,\"again\":%u}\n",
-	       (unsigned long long)job->verified, job->wrong, least->segments, most->segments,
+	       (unsigned long long)job->verified, job->wrong, job->calls, least->segments, most->segments,
 	       least->acks, most->acks, most->again);
 	fflush(stdout);
 }
@@ -487,7 +592,8 @@ int main(int argc, char **argv)
 
 	if (!nr)
 		return 2;
-	if (run_on(SENDER_CPU) || netbuf_init() || link_up(&link, o.device) || lock_memory())
+	if (run_on(SENDER_CPU) || netbuf_init() || link_up(&link, o.device, NET_CARD) ||
+	    (o.r && link_rds(&link)) || lock_memory())
 		return 1;
 	return run(&link, cases, nr, &o) ? 1 : 0;
 }

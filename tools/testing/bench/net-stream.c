@@ -317,7 +317,7 @@ static int stream_start(struct stream *s, const struct netrig *link,
 	if (!ret && s->kind == BUNDLE)
 		ret = bufring_create(&s->bufs, &s->ring, GROUP, BLOCKS, 0);
 	if (!ret)
-		ret = receiver_start(&s->receiver, &s->conn, s->pattern, WINDOW);
+		ret = receiver_start(&s->receiver, &s->conn, -1, s->pattern, WINDOW);
 	return ret ? ret : netcount_open(&s->net, link);
 }
 
@@ -445,7 +445,7 @@ int main(int argc, char **argv)
 		if (kind_of(argv[i]) == KINDS)
 			return usage(argv[i]);
 
-	if (run_on(SENDER_CPU) || netbuf_init() || link_up(&link, o.card) || counters_open())
+	if (run_on(SENDER_CPU) || netbuf_init() || link_up(&link, o.card, NET_CARD) || counters_open())
 		return 1;
 	for (; optind < argc && !ret; optind++)
 		ret = run((enum kind)kind_of(argv[optind]), &link, &o);

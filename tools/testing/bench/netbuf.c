@@ -18,6 +18,9 @@ const char *const source_name[SOURCES] = {
 	[SOURCE_BAR] = "bar",
 	[SOURCE_BUNDLE] = "bundle",
 	[SOURCE_BUNDLE_SINGLE] = "bundle1",
+	[SOURCE_USER] = "user",
+	[SOURCE_MSG] = "msgzc",
+	[SOURCE_SINGLE] = "dmabuf1",
 };
 
 static char *huge_page;
@@ -42,6 +45,7 @@ int netbuf_create(struct mem *buf, enum source source, size_t size)
 	case SOURCE_PAGES:
 		return pool_memory(buf, size);
 	case SOURCE_DMABUF:
+	case SOURCE_SINGLE:
 	case SOURCE_BUNDLE:
 	case SOURCE_BUNDLE_SINGLE:
 		return buffer_export(buf, MEM_CMA, size);

@@ -22,6 +22,9 @@ enum source {
 	SOURCE_BAR,		/* SEND_ZC, a PCI BAR as a dma-buf */
 	SOURCE_BUNDLE,		/* dma-buf; one SEND_ZC for what is submitted together */
 	SOURCE_BUNDLE_SINGLE,	/* the same, with one completion */
+	SOURCE_USER,		/* SEND_ZC, the huge page, not registered */
+	SOURCE_MSG,		/* send() with MSG_ZEROCOPY: the huge page; RDS: cookies */
+	SOURCE_SINGLE,		/* SEND_ZC, dma-buf, with one completion */
 	SOURCES,
 };
 
@@ -31,6 +34,24 @@ extern const char *const source_name[SOURCES];
 
 /* Takes the huge page; 0 or -errno, and says on stderr what failed. */
 int netbuf_init(void);
+
+/* By system calls of sockets; there is no ring */
+static inline bool source_is_call(unsigned int source)
+{
+	return source == SOURCE_SEND || source == SOURCE_MSG;
+}
+
+/* The memory is in slot 0 */
+static inline bool source_is_registered(unsigned int source)
+{
+	return !source_is_call(source) && source != SOURCE_USER;
+}
+
+/* The only completion comes when a notification would */
+static inline bool source_is_single(unsigned int source)
+{
+	return source == SOURCE_SINGLE || source == SOURCE_BUNDLE_SINGLE;
+}
 
 static inline bool source_is_bundle(unsigned int source)
 {

@@ -36,7 +36,7 @@ static bool parse_options(int argc, char **argv, struct options *o)
 {
 	int opt;
 
-	while ((opt = getopt(argc, argv, "d:q:n:i:e:m")) != -1) {
+	while ((opt = getopt(argc, argv, "d:q:n:i:e:mr")) != -1) {
 		switch (opt) {
 		case 'd':
 			o->device = optarg;
@@ -55,6 +55,9 @@ static bool parse_options(int argc, char **argv, struct options *o)
 			break;
 		case 'm':
 			o->m = true;
+			break;
+		case 'r':
+			o->r = true;
 			break;
 		default:
 			return false;

@@ -14,7 +14,7 @@ struct options {
 	const char *device;		/* -d */
 	unsigned int depth, count;	/* -q, -n */
 	unsigned int insn_windows, event_windows;	/* -i, -e */
-	bool m;				/* -m: what it is, the program says */
+	bool m, r;			/* -m, -r: what they are, the program says */
 };
 
 struct bench_case {
@@ -24,6 +24,8 @@ struct bench_case {
 	unsigned int count, depth;
 	const char *direction;		/* of drives only */
 	bool more;			/* of sends only: MSG_MORE */
+	bool rds;			/* of sends only: by RDS, not by TCP */
+	unsigned int mtu;		/* of receiving only */
 };
 
 struct program {

@@ -19,6 +19,8 @@
  * not yet acknowledge the answer.
  */
 #define SETTLE_US	10000
+/* Workers of RDS have run, too, which wait for the sender's CPU to be theirs. */
+#define SETTLE_RDS_US	40000
 
 /* Until @request says that @fd has @want bytes. */
 static int wait_bytes(int fd, unsigned long request, int want, const char *what)
@@ -58,12 +60,49 @@ static int receive_window(struct receiver *r)
 	if (!ret)
 		ret = read_all(r);
 	if (!ret && r->muted)
-		ret = link_mute(r->c, false);
+		ret = link_mute(r->c, r->control, false);
 	if (!ret && send(r->c->rx, "", 1, MSG_NOSIGNAL) != 1)
 		ret = fail("send", errno, "the peer's socket");
 	if (!ret)
 		ret = wait_bytes(r->c->tx, SIOCOUTQ, 0, "waiting for the acknowledgement");
 	usleep(SETTLE_US);
+	return ret;
+}
+
+/* One more than @acks, of which those that the peer sends now are the only ones. */
+static int wait_acks(unsigned int acks)
+{
+	struct tcp_counts n;
+	int ret;
+
+	for (int us = 0; us < PATIENCE_US; us += POLL_US) {
+		ret = link_counts_rds(&n);
+		if (ret)
+			return ret;
+		if (n.acks != acks)
+			return 0;
+		usleep(POLL_US);
+	}
+	return fail("waiting for the acknowledgement", ETIME, "RDS");
+}
+
+/* RDS has several connections, and takes whichever it likes for an answer. */
+static int receive_messages(struct receiver *r)
+{
+	struct tcp_counts before;
+	char byte;
+	int ret = read_all(r);
+
+	if (!ret && r->muted)
+		ret = link_mute(r->c, r->control, false);
+	if (!ret)
+		ret = link_counts_rds(&before);
+	atomic_store(&r->there, true);
+	if (!ret && recv(r->c->rx, &byte, 1, 0) != 1)
+		ret = fail("recv", errno, "the last message");
+	if (!ret)
+		ret = wait_acks(before.acks);
+	usleep(SETTLE_RDS_US);
 	return ret;
 }
 
@@ -76,17 +115,19 @@ static void *run(void *arg)
 		sem_wait(&r->go);
 		if (r->stop)
 			return NULL;
-		r->error = receive_window(r);
+		r->error = r->messages ? receive_messages(r) : receive_window(r);
 		atomic_store(&r->acked, true);
 		r->wrong = r->error ? 0 : count_wrong(r->data, r->pattern, r->size);
 		sem_post(&r->checked);
 	}
 }
 
-int receiver_start(struct receiver *r, const struct net_pair *c,
+int receiver_start(struct receiver *r, const struct net_pair *c, int control,
 		   const unsigned char *pattern, size_t size)
 {
 	*r = (struct receiver){ .c = c, .pattern = pattern, .size = size };
+	r->messages = control >= 0;
+	r->control = r->messages ? control : c->rx;
 	sem_init(&r->go, 0, 0);
 	sem_init(&r->checked, 0, 0);
 	r->data = malloc(size);
@@ -109,12 +150,19 @@ void receiver_stop(struct receiver *r)
 
 int receiver_expect(struct receiver *r, bool muted)
 {
-	int ret = muted ? link_mute(r->c, true) : 0;
+	int ret = muted ? link_mute(r->c, r->control, true) : 0;
 
 	r->muted = muted;
 	atomic_store(&r->acked, false);
+	atomic_store(&r->there, false);
 	sem_post(&r->go);
 	return ret;
+}
+
+void receiver_wait_there(struct receiver *r)
+{
+	while (!atomic_load_explicit(&r->there, memory_order_acquire))
+		__builtin_ia32_pause();
 }
 
 int receiver_wait_acked(struct receiver *r)
