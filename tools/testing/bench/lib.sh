@@ -94,6 +94,15 @@ net_measure() {
 		"$name" "$kernel" "$iommu" "$limit" -t net -c 2 "$@"
 }
 
+# recv_measure NAME KERNEL IOMMU SECONDS [vm options] -- net-recv-argument...: the same, of
+# which the one that receives is counted.
+recv_measure() {
+	name=$1 kernel=$2 iommu=$3 limit=$4
+	shift 4
+	measure_with net-recv 'net-path.list path.list' ,cpu=0 \
+		"$name" "$kernel" "$iommu" "$limit" -t net -c 2 "$@"
+}
+
 # all_functions NAME: every function of every case of that measurement, lines
 # `case class function instructions calls`.
 all_functions() {
