@@ -59,7 +59,7 @@ enum kind { RECV, EPOLL, ZC, KINDS };
 
 static const char *const kind_name[KINDS] = { "recv", "epoll", "zc" };
 
-/* A thread on OTHER_CPU; what follows is set and waited for without system calls of CPU 0. */
+/* A thread on OTHER_CPU; CPU 0 sets what follows, and waits for it, without system calls. */
 struct peer {
 	pthread_t thread;
 	int fd, error;
@@ -114,6 +114,17 @@ static void spin_until(const atomic_uint *n, unsigned int value)
 		__builtin_ia32_pause();
 }
 
+/* The peer has no need to spin, and the emulator has other things to do. */
+static bool sleep_until(struct peer *p, const atomic_uint *n, unsigned int value)
+{
+	while (atomic_load_explicit(n, memory_order_acquire) != value) {
+		if (atomic_load(&p->stop))
+			return false;
+		usleep(POLL_US / 4);
+	}
+	return true;
+}
+
 static int wait_acked(int fd)
 {
 	int left;
@@ -144,22 +155,19 @@ static int send_window(struct peer *p)
 static void *peer_run(void *arg)
 {
 	struct peer *p = arg;
-	unsigned int n = 0;
+	unsigned int n = 1;
 
 	run_on(OTHER_CPU);
-	for (;;) {
-		while (atomic_load(&p->go) == n && !atomic_load(&p->stop))
-			__builtin_ia32_pause();
-		if (atomic_load(&p->stop))
-			return NULL;
-		n++;
+	for (; sleep_until(p, &p->go, n); n++) {
 		p->error = send_window(p);
 		usleep(SETTLE_US);
 		atomic_store(&p->arrived, n);
-		spin_until(&p->taken, n);
+		if (!sleep_until(p, &p->taken, n))
+			break;
 		usleep(SETTLE_US);
 		atomic_store(&p->settled, n);
 	}
+	return NULL;
 }
 
 static int peer_start(struct peer *p, int fd, const unsigned char *data)

@@ -43,6 +43,7 @@ BEGIN {
 
 /"what":"events"/ {
 	w = number($0, "windows")
+	counted[k] = 1
 	value["maps", k] = number($0, "page_maps") / w
 	value["allmaps", k] = (number($0, "dma_map") + number($0, "dma_unmap")) / w
 	value["flush", k] = number($0, "flush") / w
@@ -108,11 +109,16 @@ END {
 	for (i = 1; i <= n; i++)
 		if (kind[order[i]] == "zc") {
 			beside(order[i])
-			zero += value["copied", order[i]] == 0 && value["maps", order[i]] == 0
+			zero += counted[order[i]] && value["copied", order[i]] == 0 &&
+				value["maps", order[i]] == 0
 			zcs++
 		}
 	print ""
 	verdict(verified > 0 && !wrong, sprintf("%.0f bytes received, all compared: %d MiB with a wrong byte", verified, wrong))
+	for (i = 1; i <= n; i++)
+		if (kind[order[i]] != "zc")
+			seen += value["copied", order[i]] >= 1048576 && value["maps", order[i]] > 0
+	verdict(n > zcs && seen == n - zcs, "the counters see recv() copy every byte, and its memory mapped")
 	verdict(zcs && zero == zcs, "RECV_ZC: 0 bytes copied by the CPU, 0 maps and unmaps of pages")
 	for (i = 1; i <= verdicts; i++)
 		verdict(good[i], lines[i])

@@ -108,6 +108,16 @@ function anchor(size, a, b, figure)
 			name_of(a) " : " name_of(b), ratio(a, b, size), figure
 }
 
+# Of the calls that send and those that wait
+function completions(size,	i, line)
+{
+	for (i = 2; i <= n; i++)
+		if (has(kind[i], size))
+			line = line sprintf("%s%s %.2f", line ? ", " : "", name_of(kind[i]),
+					    1 / value["calls", kind[i], size])
+	printf "  %-8s %s\n", human(size), line
+}
+
 function anchors(	i)
 {
 	print "\nhow many times as many instructions (in brackets the documents' figure, of other hardware):"
@@ -178,6 +188,11 @@ END {
 		names = proportion(order[i])
 	printf "           = %s\n", names
 	anchors()
+	if (is_rds) {
+		print "\ncompletions per system call:"
+		for (i = 1; i <= sizes; i++)
+			completions(order[i])
+	}
 	print ""
 	verdict(verified > 0 && !wrong, sprintf("%.0f bytes received, all compared: %d wrong", verified, wrong))
 	verdict(!again, "every window was sent once")
