@@ -18,6 +18,7 @@
 #include "link.h"
 
 #define TX_RING		4096u		/* the most that e1000e takes */
+#define RX_RING		1024u		/* each with a page, of an area perhaps */
 /*
  * What of a huge page lies in front of a request is accounted to it as well (in
  * io_sg_from_iter()), so a window of a plain buffer looks like much more than it is.
@@ -80,7 +81,7 @@ const char *link_driver(const struct netrig *link)
  * Room for a window, so that the queue never stops: when it would start again
  * depends on host time.
  */
-static int large_ring(const struct netrig *link)
+static int large_ring(const struct netrig *link, enum net_side sender)
 {
 	struct ethtool_ringparam ring = { .cmd = ETHTOOL_GRINGPARAM };
 	int ret = net_ethtool(link, NET_CARD, &ring);
@@ -88,7 +89,10 @@ static int large_ring(const struct netrig *link)
 	if (ret)
 		return fail("ETHTOOL_GRINGPARAM", -ret, link_driver(link));
 	ring.cmd = ETHTOOL_SRINGPARAM;
-	ring.tx_pending = ring.tx_max_pending < TX_RING ? ring.tx_max_pending : TX_RING;
+	if (sender == NET_CARD)
+		ring.tx_pending = ring.tx_max_pending < TX_RING ? ring.tx_max_pending : TX_RING;
+	else
+		ring.rx_pending = ring.rx_max_pending < RX_RING ? ring.rx_max_pending : RX_RING;
 	ret = net_ethtool(link, NET_CARD, &ring);
 	return ret ? fail("ETHTOOL_SRINGPARAM", -ret, link_driver(link)) : 0;
 }
@@ -211,7 +215,7 @@ int link_up(struct netrig *link, const char *name, enum net_side sender)
 		return fail("the card and its peer", -ret, why);
 	ret = calm_sender(link, sender);
 	if (!ret)
-		ret = large_ring(link);
+		ret = large_ring(link, sender);
 	if (ret)
 		return ret;
 	ret = configure(link, NET_PEER, sender == NET_PEER ? sending : answering);

@@ -44,12 +44,11 @@
 #include "relay.h"
 
 #define WINDOW		(1u << 20)
-#define RX_RING		1024u
 /* the card's ring, a window of packets that carry 1448 bytes of a page, and spare ones */
 #define AREA		(16u << 20)
 #define MAX_PIECES	4096
 #define WARM_WINDOWS	8
-#define PATIENCE_S	240
+#define PATIENCE_S	400
 #define POLL_US		2000
 #define PATIENCE_US	30000000
 /* what the card has to say of the last packets, and of acknowledgements, has been said */
@@ -176,6 +175,28 @@ static int peer_start(struct peer *p, int fd, const unsigned char *data)
 	if (pthread_create(&p->thread, NULL, peer_run, p))
 		return fail("pthread_create", EAGAIN, "a thread for the peer");
 	return 0;
+}
+
+/*
+ * How many packets a poll of the card finds depends on host time, and with it what GRO puts
+ * together and how often TCP acknowledges. So the card is polled rarely: by a timer, and not by
+ * an interrupt again before two polls have found nothing.
+ */
+static int poll_rarely(const struct netrig *link)
+{
+	static const struct { const char *name, *value; } knobs[] = {
+		{ "gro_flush_timeout", "50000000" },
+		{ "napi_defer_hard_irqs", "2" },
+	};
+	char path[96];
+	int ret = 0;
+
+	for (size_t i = 0; i < sizeof(knobs) / sizeof(knobs[0]) && !ret; i++) {
+		snprintf(path, sizeof(path), "/sys/class/net/%s/%s", link->dev[NET_CARD],
+			 knobs[i].name);
+		ret = file_write(path, knobs[i].value);
+	}
+	return ret ? fail(path, -ret, "as root") : 0;
 }
 
 /* ---- what has arrived is taken ---- */
@@ -515,7 +536,7 @@ int main(int argc, char **argv)
 		return 2;
 	relay_init(&relay);
 	if (run_on(SENDER_CPU) || link_up(&relay.net, o.device, NET_PEER) ||
-	    rings_rx(&relay.net, RX_RING) || lock_memory())
+	    poll_rarely(&relay.net) || lock_memory())
 		return 1;
 	return run(&relay, cases, nr, &o) ? 1 : 0;
 }

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # awk -f json.awk -f receive.awk RUN.json: what receiving costs the receiver by recv() and by
 # RECV_ZC into a slot. Exit 1 when a byte is wrong, when RECV_ZC copies or maps, or when it takes
-# more instructions than recv() does with its copying.
+# more instructions than recv() does with its copying, of packets that carry a page. (Those of
+# MTU 1500 are for comparison: for each of them e1000e maps a header.)
 #
 # The documents' figures are throughput of other hardware: they are printed beside, and nothing
 # is held to them.
@@ -84,7 +85,7 @@ function beside(k,	i, o, r)
 		printf "  MTU %d: %-21s %8s : RECV_ZC  %.2f, with the copying %.2f   (%s)\n", mtu[k],
 			label[kind[o]], human(size[o]), value["insns", o] / value["insns", k],
 			all(o) / all(k), kind[o] == "epoll" ? "throughput, +29 % and +41 %" : "throughput, +100 %"
-		if (kind[o] == "recv") {
+		if (kind[o] == "recv" && mtu[k] > 4096) {
 			r = all(k) / all(o)
 			lines[++verdicts] = sprintf("MTU %d: RECV_ZC takes %.3f of the instructions of recv() of %s, its copying counted",
 				mtu[k], r, human(size[o]))
