@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * tcp-data-split of e1000e, with ordinary memory: what is split off, that it is all
+ * tcp-data-split of e1000e and igb, with ordinary memory: what is split off, that it is all
  * there, and what the card may not be set to.
  */
 #include <pthread.h>
@@ -24,6 +24,7 @@ FIXTURE_VARIANT(split) {
 	unsigned int mtu;
 	enum split split;
 	bool splits;
+	const char *card;	/* or e1000e */
 };
 
 FIXTURE_VARIANT_ADD(split, unset_1500) { .mtu = 1500, .split = SPLIT_UNSET };
@@ -42,6 +43,18 @@ FIXTURE_VARIANT_ADD(split, on_1500) { .mtu = 1500, .split = SPLIT_ON, .splits = 
 FIXTURE_VARIANT_ADD(split, on_4148) { .mtu = 4148, .split = SPLIT_ON, .splits = true };
 FIXTURE_VARIANT_ADD(split, on_9000) { .mtu = 9000, .split = SPLIT_ON, .splits = true };
 
+FIXTURE_VARIANT_ADD(split, igb_off_1500) {
+	.mtu = 1500, .split = SPLIT_OFF, .card = "igb",
+};
+
+FIXTURE_VARIANT_ADD(split, igb_on_1500) {
+	.mtu = 1500, .split = SPLIT_ON, .splits = true, .card = "igb",
+};
+
+FIXTURE_VARIANT_ADD(split, igb_on_9000) {
+	.mtu = 9000, .split = SPLIT_ON, .splits = true, .card = "igb",
+};
+
 static int connect_pair(struct netrig *n, int family, struct net_pair *tcp)
 {
 	struct net_pair p;
@@ -56,7 +69,7 @@ FIXTURE_SETUP(split)
 	struct netrig *n = &self->net;
 
 	self->tcp = NET_PAIR_NONE;
-	NETRIG_UP(n, "e1000e", MEM_UDMABUF, 0);
+	NETRIG_UP(n, variant->card ?: "e1000e", MEM_UDMABUF, 0);
 	ASSERT_EQ(0, rings_get(n, &self->before));
 	ASSERT_EQ(0, rings_split(n, variant->split));
 	ASSERT_EQ(0, net_mtu(n, NET_PEER, variant->mtu));
@@ -115,7 +128,9 @@ TEST_F(split, streams)
 		ASSERT_EQ(0, connect_pair(n, families[i], &self->tcp));
 		stream(_metadata, &self->tcp);
 		split = card_stat(n, "rx_header_split") - split;
-		check_split(_metadata, variant->splits, split, variant->mtu);
+		/* igb does not count them */
+		if (!variant->card)
+			check_split(_metadata, variant->splits, split, variant->mtu);
 		net_close(&self->tcp);
 	}
 }
@@ -161,7 +176,8 @@ TEST_F(split, down_and_tested)
 	ASSERT_EQ(0, connect_pair(n, AF_INET, &self->tcp));
 	stream(_metadata, &self->tcp);
 	split = card_stat(n, "rx_header_split") - split;
-	check_split(_metadata, variant->splits, split, variant->mtu);
+	if (!variant->card)
+		check_split(_metadata, variant->splits, split, variant->mtu);
 }
 
 /* --- what it asks for --- */
