@@ -43,6 +43,7 @@
 #include "netcount.h"
 #include "pool.h"
 #include "program.h"
+#include "rdscookie.h"
 #include "receiver.h"
 #include "zerocopy.h"
 
@@ -228,11 +229,13 @@ static ssize_t send_one(const struct job *job, unsigned int nr)
 	const int fd = job->conn.tx;
 	/* stock's RDS knows neither flag */
 	int flags = c->rds ? 0 : (int)(MSG_NOSIGNAL | more(c, nr));
+	ssize_t n;
 
-	if (c->kind == SOURCE_SEND)
-		return send(fd, p, c->size, flags);
-	return c->rds ? zerocopy_send_cookie(fd, p, c->size, nr)
-		      : zerocopy_send(fd, p, c->size, flags);
+	if (c->kind == SOURCE_MSG && c->rds)
+		return rds_send_cookie(fd, p, c->size, nr);
+	n = c->kind == SOURCE_MSG ? zerocopy_send(fd, p, c->size, flags)
+				  : send(fd, p, c->size, flags);
+	return n < 0 ? -errno : n;
 }
 
 static int send_by_calls(struct job *job)
@@ -243,7 +246,7 @@ static int send_by_calls(struct job *job)
 		ssize_t n = send_one(job, i);
 
 		if (n < 0)
-			return fail(c->name, errno, "send");
+			return fail(c->name, (int)-n, "send");
 		if ((size_t)n != c->size)
 			return fail(c->name, EIO, "send() sent only a part");
 	}

@@ -5,9 +5,9 @@
 #include <sys/socket.h>
 #include <netinet/in.h>
 #include <linux/errqueue.h>
-#include <linux/rds.h>
 
 #include "fail.h"
+#include "rdscookie.h"
 #include "zerocopy.h"
 
 int zerocopy_enable(int fd)
@@ -22,25 +22,6 @@ int zerocopy_enable(int fd)
 long zerocopy_send(int fd, const void *buf, size_t len, int flags)
 {
 	return send(fd, buf, len, flags | MSG_ZEROCOPY);
-}
-
-long zerocopy_send_cookie(int fd, const void *buf, size_t len, unsigned int cookie)
-{
-	char control[CMSG_SPACE(sizeof(cookie))] __attribute__((aligned(8))) = { 0 };
-	struct iovec iov = { (void *)buf, len };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = sizeof(control),
-	};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-
-	cmsg->cmsg_level = SOL_RDS;
-	cmsg->cmsg_type = RDS_CMSG_ZCOPY_COOKIE;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(cookie));
-	memcpy(CMSG_DATA(cmsg), &cookie, sizeof(cookie));
-	return sendmsg(fd, &msg, MSG_ZEROCOPY);
 }
 
 /* One notification: of as many sends as it names, if they have neighbouring numbers */
@@ -80,16 +61,9 @@ int zerocopy_done(int fd, unsigned int *calls)
 
 int zerocopy_cookies(int fd, unsigned int *calls)
 {
-	struct rds_zcopy_cookies done = { 0 };
-	char control[CMSG_SPACE(sizeof(done))] __attribute__((aligned(8)));
-	struct msghdr msg = { .msg_control = control, .msg_controllen = sizeof(control) };
-	struct cmsghdr *cmsg;
+	struct rds_zcopy_cookies done;
+	int ret = rds_recv_cookies(fd, &done, 0);
 
 	++*calls;
-	if (recvmsg(fd, &msg, 0))
-		return fail("recvmsg", errno, "cookies");
-	cmsg = CMSG_FIRSTHDR(&msg);
-	if (cmsg && cmsg->cmsg_type == RDS_CMSG_ZCOPY_COMPLETION)
-		memcpy(&done, CMSG_DATA(cmsg), sizeof(done));
-	return (int)done.num;
+	return ret ? fail("recvmsg", -ret, "cookies") : (int)done.num;
 }

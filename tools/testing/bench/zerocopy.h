@@ -13,7 +13,6 @@ int zerocopy_enable(int fd);
 
 /* What send() returns; nothing is said. */
 long zerocopy_send(int fd, const void *buf, size_t len, int flags);
-long zerocopy_send_cookie(int fd, const void *buf, size_t len, unsigned int cookie);
 
 /*
  * How many sends one call says have ended, or -errno. Waits, if none has; @calls grows by the

@@ -13,10 +13,10 @@
 #include <poll.h>
 #include <pthread.h>
 #include <sys/mman.h>
-#include <linux/rds.h>
 
 #include "common.h"
 #include "netio.h"
+#include "rdscookie.h"
 
 #define SIZE		(1 * MiB)	/* of a message, the most that RDS takes */
 #define BRIEF		lab_scale(SIZE, SIZE / 4)	/* of one that is sent twice, or slowly */
@@ -167,50 +167,7 @@ FIXTURE_TEARDOWN(rds)
 
 /* --- cookies --- */
 
-static ssize_t send_zerocopy(int sk, void *buf, size_t len, __u32 cookie)
-{
-	char control[CMSG_SPACE(sizeof(cookie))] __attribute__((aligned(8))) = {};
-	struct iovec iov = { buf, len };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = sizeof(control),
-	};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-	ssize_t ret;
-
-	cmsg->cmsg_level = SOL_RDS;
-	cmsg->cmsg_type = RDS_CMSG_ZCOPY_COOKIE;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(cookie));
-	memcpy(CMSG_DATA(cmsg), &cookie, sizeof(cookie));
-	ret = sendmsg(sk, &msg, MSG_ZEROCOPY);
-	return ret < 0 ? -errno : ret;
-}
-
-/* One recvmsg(): 0 and some cookies, or -errno and none */
-static int recv_cookies(int sk, struct rds_zcopy_cookies *done, int flags)
-{
-	char control[CMSG_SPACE(sizeof(*done))] __attribute__((aligned(8)));
-	struct msghdr msg = {
-		.msg_control = control,
-		.msg_controllen = sizeof(control),
-	};
-	struct cmsghdr *cmsg;
-	ssize_t len = recvmsg(sk, &msg, flags);
-
-	done->num = 0;
-	if (len)
-		return len < 0 ? -errno : -EBADMSG;
-	cmsg = CMSG_FIRSTHDR(&msg);
-	if (!cmsg || cmsg->cmsg_level != SOL_RDS ||
-	    cmsg->cmsg_type != RDS_CMSG_ZCOPY_COMPLETION)
-		return -ENODATA;
-	memcpy(done, CMSG_DATA(cmsg), sizeof(*done));
-	return 0;
-}
-
-/* The same, without blocking in it. poll() is true for other reasons as well */
+/* rds_recv_cookies() without blocking in it. poll() is true for other reasons as well */
 static int wait_cookies(int sk, struct rds_zcopy_cookies *done)
 {
 	struct pollfd pfd = { .fd = sk, .events = POLLIN };
@@ -219,7 +176,7 @@ static int wait_cookies(int sk, struct rds_zcopy_cookies *done)
 
 	do {
 		poll(&pfd, 1, 100);
-		ret = recv_cookies(sk, done, MSG_DONTWAIT);
+		ret = rds_recv_cookies(sk, done, MSG_DONTWAIT);
 	} while (ret == -EAGAIN && lab_now() < end);
 	return ret;
 }
@@ -289,7 +246,7 @@ static int flow_send(struct flow *f)
 	if (ret)
 		return ret;
 	stamp(slot(f, message), message, f->size);
-	ret = send_zerocopy(f->sk[TX], slot(f, message), f->size, message);
+	ret = rds_send_cookie(f->sk[TX], slot(f, message), f->size, message);
 	if (ret != (int)f->size)
 		return ret < 0 ? ret : -EIO;
 	f->busy[message % f->depth] = true;
@@ -409,7 +366,7 @@ TEST_F(rds, sent_by_two_connections)
 	ASSERT_EQ(0, reconnect(self->ns, self->home));
 	/* that waits 5 seconds for the peer */
 	lab_sleep_ms(6000);
-	EXPECT_EQ(-EAGAIN, recv_cookies(self->sk[TX], &done, MSG_DONTWAIT));
+	EXPECT_EQ(-EAGAIN, rds_recv_cookies(self->sk[TX], &done, MSG_DONTWAIT));
 	ASSERT_EQ(0, link_set(self->ns, "up"));
 	ASSERT_EQ(0, flow_idle(&f));
 	while (f.got < f.sent) {
@@ -466,12 +423,12 @@ TEST_F(rds, cancelled)
 	size_t len = 32 * KiB;
 
 	ASSERT_EQ(0, link_set(self->ns, "down"));
-	ASSERT_EQ(len, send_zerocopy(self->sk[TX], self->mem, len, 77));
+	ASSERT_EQ(len, rds_send_cookie(self->sk[TX], self->mem, len, 77));
 	lab_sleep_ms(100);
 	ASSERT_EQ(0, setsockopt(self->sk[TX], SOL_RDS, RDS_CANCEL_SENT_TO, &to,
 				sizeof(to)));
 	lab_sleep_ms(100);
-	EXPECT_EQ(-EAGAIN, recv_cookies(self->sk[TX], &done, MSG_DONTWAIT));
+	EXPECT_EQ(-EAGAIN, rds_recv_cookies(self->sk[TX], &done, MSG_DONTWAIT));
 	ASSERT_EQ(0, link_set(self->ns, "up"));
 	if (!done.num) {
 		ASSERT_EQ(0, wait_cookies(self->sk[TX], &done));
@@ -508,7 +465,7 @@ static void *send_late(void *arg)
 	struct late_send *s = arg;
 
 	lab_sleep_ms(300);
-	s->ret = send_zerocopy(s->sk, s->buf, SIZE, 7);
+	s->ret = rds_send_cookie(s->sk, s->buf, SIZE, 7);
 	return NULL;
 }
 
@@ -520,7 +477,7 @@ TEST_F(rds, blocking_cookie)
 	int ret;
 
 	ASSERT_EQ(0, pthread_create(&thread, NULL, send_late, &s));
-	ret = recv_cookies(self->sk[TX], &done, 0);
+	ret = rds_recv_cookies(self->sk[TX], &done, 0);
 	pthread_join(thread, NULL);
 	ASSERT_EQ(SIZE, s.ret);
 	ASSERT_EQ(0, ret);
@@ -537,7 +494,7 @@ static int leave_cookie(const int *sk, void *buf)
 	struct pollfd pfd = { .fd = sk[TX], .events = POLLIN };
 	ssize_t ret = net_set(sk[TX], SOL_RDS, RDS_CONG_MONITOR, 1);
 
-	ret = ret ?: send_zerocopy(sk[TX], buf, SIZE, 8);
+	ret = ret ?: rds_send_cookie(sk[TX], buf, SIZE, 8);
 	if (ret != (ssize_t)SIZE)
 		return ret < 0 ? ret : -EIO;
 	return poll(&pfd, 1, net_patience()) == 1 ? 0 : -ETIME;
@@ -548,7 +505,7 @@ TEST_F(rds, cookie_that_was_there)
 	struct rds_zcopy_cookies done;
 
 	ASSERT_EQ(0, leave_cookie(self->sk, self->mem));
-	ASSERT_EQ(0, recv_cookies(self->sk[TX], &done, 0));
+	ASSERT_EQ(0, rds_recv_cookies(self->sk[TX], &done, 0));
 	ASSERT_EQ(1, done.num);
 	EXPECT_EQ(8, done.cookies[0]);
 }
@@ -576,7 +533,7 @@ TEST_F(rds, cookie_without_room)
 	EXPECT_EQ(-1, recv(self->sk[TX], &byte, 1, 0));
 	EXPECT_EQ(ETIMEDOUT, errno);
 	EXPECT_GT(250, cpu_ms() - before);
-	EXPECT_EQ(0, recv_cookies(self->sk[TX], &done, MSG_DONTWAIT));
+	EXPECT_EQ(0, rds_recv_cookies(self->sk[TX], &done, MSG_DONTWAIT));
 	EXPECT_EQ(1, done.num);
 }
 
@@ -592,7 +549,7 @@ TEST_F(rds, cookie_to_nowhere)
 	ASSERT_EQ(0, leave_cookie(self->sk, self->mem));
 	EXPECT_EQ(-1, recvmsg(self->sk[TX], &msg, 0));
 	EXPECT_EQ(EFAULT, errno);
-	EXPECT_EQ(0, recv_cookies(self->sk[TX], &done, MSG_DONTWAIT));
+	EXPECT_EQ(0, rds_recv_cookies(self->sk[TX], &done, MSG_DONTWAIT));
 	EXPECT_EQ(1, done.num);
 }
 

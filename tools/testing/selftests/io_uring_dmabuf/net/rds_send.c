@@ -6,9 +6,9 @@
  */
 #include <netinet/in.h>
 #include <linux/ethtool.h>
-#include <linux/rds.h>
 
 #include "common.h"
+#include "rdscookie.h"
 #include "rdsrig.h"
 
 #define SIZE		RDS_SIZE
@@ -531,38 +531,6 @@ TEST_F_TIMEOUT(rds_send, device_cannot, 400)
 #define BATCH		16
 #define MESSAGES	(8 * BATCH)
 
-static ssize_t send_cookie(int sk, void *buf, size_t len, __u32 cookie)
-{
-	char control[CMSG_SPACE(sizeof(cookie))] __attribute__((aligned(8))) = {};
-	struct iovec iov = { buf, len };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = sizeof(control),
-	};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-
-	cmsg->cmsg_level = SOL_RDS;
-	cmsg->cmsg_type = RDS_CMSG_ZCOPY_COOKIE;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(cookie));
-	memcpy(CMSG_DATA(cmsg), &cookie, sizeof(cookie));
-	return sendmsg(sk, &msg, MSG_ZEROCOPY);
-}
-
-/* Blocks until there are some: their number */
-static int recv_cookies(int sk)
-{
-	struct rds_zcopy_cookies done;
-	char control[CMSG_SPACE(sizeof(done))] __attribute__((aligned(8)));
-	struct msghdr msg = { .msg_control = control, .msg_controllen = sizeof(control) };
-
-	if (recvmsg(sk, &msg, 0))
-		return -errno;
-	memcpy(&done, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(done));
-	return done.num;
-}
-
 static int read_batch(struct rdsrig *r)
 {
 	for (int i = 0; i < BATCH; i++)
@@ -592,16 +560,15 @@ TEST_F(rds_send, calls)
 	}
 	ASSERT_EQ(0, net_set(r->tx, SOL_SOCKET, SO_ZEROCOPY, 1));
 	for (int n = 0; n < MESSAGES; n += BATCH) {
+		struct rds_zcopy_cookies some;
 		int done = 0;
 
 		for (int i = 0; i < BATCH; i++, cookies++) {
-			ASSERT_EQ(SMALL, send_cookie(r->tx, r->user + i * SMALL, SMALL, i));
+			ASSERT_EQ(SMALL, rds_send_cookie(r->tx, r->user + i * SMALL, SMALL, i));
 		}
 		for (; done < BATCH; cookies++) {
-			int nr = recv_cookies(r->tx);
-
-			ASSERT_LT(0, nr);
-			done += nr;
+			ASSERT_EQ(0, rds_recv_cookies(r->tx, &some, 0));
+			done += some.num;
 		}
 		ASSERT_EQ(BATCH, done);
 		ASSERT_EQ(0, read_batch(r));

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "rdscookie.h"
+
+ssize_t rds_send_cookie(int sk, const void *buf, size_t len, __u32 cookie)
+{
+	char control[CMSG_SPACE(sizeof(cookie))] __attribute__((aligned(8))) = {};
+	struct iovec iov = { (void *)buf, len };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+	ssize_t ret;
+
+	cmsg->cmsg_level = SOL_RDS;
+	cmsg->cmsg_type = RDS_CMSG_ZCOPY_COOKIE;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(cookie));
+	memcpy(CMSG_DATA(cmsg), &cookie, sizeof(cookie));
+	ret = sendmsg(sk, &msg, MSG_ZEROCOPY);
+	return ret < 0 ? -errno : ret;
+}
+
+int rds_recv_cookies(int sk, struct rds_zcopy_cookies *done, int flags)
+{
+	char control[CMSG_SPACE(sizeof(*done))] __attribute__((aligned(8)));
+	struct msghdr msg = {
+		.msg_control = control,
+		.msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *cmsg;
+	ssize_t len = recvmsg(sk, &msg, flags);
+
+	done->num = 0;
+	if (len)
+		return len < 0 ? -errno : -EBADMSG;
+	cmsg = CMSG_FIRSTHDR(&msg);
+	if (!cmsg || cmsg->cmsg_level != SOL_RDS ||
+	    cmsg->cmsg_type != RDS_CMSG_ZCOPY_COMPLETION)
+		return -ENODATA;
+	memcpy(done, CMSG_DATA(cmsg), sizeof(*done));
+	return 0;
+}
