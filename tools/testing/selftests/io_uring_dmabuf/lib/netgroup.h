@@ -21,7 +21,13 @@ struct io_uring_sqe *group_prep(struct netrig *n, int fd, __u32 len, unsigned in
  */
 int group_sent_by(struct netrig *n, int want, __u16 bid, bool more, bool single,
 		  enum copied copied);
-/* The same; of all that loopback delivers its receiver has a copy, and of nothing else */
+/*
+ * What became of data that @card, NULL for loopback, has sent: of all that loopback delivers
+ * its receiver has a copy. vmxnet3 copies packets of at most 128 bytes, if it may read them,
+ * and how small the last one of a send is depends on TCP.
+ */
+enum copied net_copies(const char *card, bool user);
+/* group_sent_by(), of a dma-buf, or by loopback */
 int group_sent(struct netrig *n, int want, __u16 bid, bool more, bool single);
 
 #endif

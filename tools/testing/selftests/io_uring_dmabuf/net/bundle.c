@@ -130,10 +130,10 @@ static void provide(struct bufring *b, __u64 *rng, __u16 slot, __u32 len, __u16 
 	bufring_add(b, bufring_reg(slot, off), len, bid);
 }
 
-static bool vmxnet3_reads(const char *card, bool user)
-{
-	return card && user && !strcmp(card, "vmxnet3");
-}
+/* group_sent_by() of the variant */
+#define SENT(n, want, bid, more)					\
+	group_sent_by(n, want, bid, more, variant->single,		\
+		      net_copies(variant->card, variant->user))
 
 TEST_F(bundle, one_by_one)
 {
@@ -142,7 +142,7 @@ TEST_F(bundle, one_by_one)
 	struct piece p[8];
 	bool reads;
 
-	reads = vmxnet3_reads(variant->card, variant->user);
+	reads = net_copies(variant->card, variant->user) == ANY_COPIED;
 	for (unsigned int i = 0; i < 8; i++)
 		provide(&self->bufs, &self->rng, i & 1, 1 + i * 1000, 100 + i, &p[i]);
 	for (unsigned int i = 0; i < 8; i++) {
@@ -151,7 +151,7 @@ TEST_F(bundle, one_by_one)
 		ASSERT_EQ(0, net_recv(self->pair.rx, &p[i], 1));
 		ASSERT_EQ(0, group_sent_by(n, p[i].len, 100 + i, false, variant->single,
 					   lo || (reads && p[i].len <= VMXNET3_COPIES) ?
-					 COPIED : NOT_COPIED));
+						COPIED : NOT_COPIED));
 		EXPECT_EQ(i + 1, bufring_head(&self->bufs));
 	}
 }
@@ -169,7 +169,7 @@ TEST_F(bundle, all_of_a_slot)
 		group_prep(n, self->pair.tx, 0, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
 			   variant->single);
 		ASSERT_LE(0, uring_submit(&n->ring, 0));
-		ASSERT_EQ(0, group_sent(n, MANY * ENTRY, 0, false, variant->single));
+		ASSERT_EQ(0, SENT(n, MANY * ENTRY, 0, false));
 		ASSERT_EQ(0, receiver_join(&r));
 		EXPECT_EQ((round + 1) * MANY, bufring_head(&self->bufs));
 	}
@@ -193,8 +193,7 @@ TEST_F(bundle, ends_where_the_slot_does)
 		group_prep(n, self->pair.tx, 0, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
 			   variant->single);
 		ASSERT_LE(0, uring_submit(&n->ring, 0));
-		ASSERT_EQ(0, group_sent(n, pieces_len(mine, nr), i ? 13 : 10, false,
-					variant->single));
+		ASSERT_EQ(0, SENT(n, pieces_len(mine, nr), i ? 13 : 10, false));
 		ASSERT_EQ(0, receiver_join(&r));
 		EXPECT_EQ(i ? 7 : 3, bufring_head(&self->bufs));
 	}
@@ -212,7 +211,7 @@ TEST_F(bundle, up_to_a_length)
 		   variant->single);
 	ASSERT_LE(0, uring_submit(&n->ring, 0));
 	ASSERT_EQ(0, net_recv(self->pair.rx, p, 2));
-	ASSERT_EQ(0, group_sent(n, 2 * ENTRY, 0, false, variant->single));
+	ASSERT_EQ(0, SENT(n, 2 * ENTRY, 0, false));
 	EXPECT_EQ(2, bufring_head(&self->bufs));
 	/* but for the first one, of which there is no other use */
 	group_prep(n, self->pair.tx, 1000, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
@@ -220,7 +219,7 @@ TEST_F(bundle, up_to_a_length)
 	ASSERT_LE(0, uring_submit(&n->ring, 0));
 	p[2].len = 1000;
 	ASSERT_EQ(0, net_recv(self->pair.rx, p + 2, 1));
-	ASSERT_EQ(0, group_sent(n, 1000, 2, false, variant->single));
+	ASSERT_EQ(0, SENT(n, 1000, 2, false));
 	EXPECT_EQ(3, bufring_head(&self->bufs));
 }
 
@@ -239,7 +238,7 @@ TEST_F(bundle, piece_by_piece)
 			   variant->sqe_flags, variant->single);
 		ASSERT_LE(0, uring_submit(&n->ring, 0));
 		ASSERT_EQ(0, net_recv(self->pair.rx, &p, 1));
-		ASSERT_EQ(0, group_sent(n, 25000, 200, i < 3, variant->single));
+		ASSERT_EQ(0, SENT(n, 25000, 200, i < 3));
 	}
 	bufring_destroy(&inc);
 }
@@ -261,12 +260,12 @@ TEST_F(bundle, pieces_of_several)
 		   variant->single);
 	ASSERT_LE(0, uring_submit(&n->ring, 0));
 	ASSERT_EQ(0, net_recv(self->pair.rx, p, 2));
-	ASSERT_EQ(0, group_sent(n, 7000, 1, true, variant->single));
+	ASSERT_EQ(0, SENT(n, 7000, 1, true));
 	group_prep(n, self->pair.tx, 7000, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
 		   variant->single);
 	ASSERT_LE(0, uring_submit(&n->ring, 0));
 	ASSERT_EQ(0, net_recv(self->pair.rx, p + 2, 1));
-	ASSERT_EQ(0, group_sent(n, 4000, 2, false, variant->single));
+	ASSERT_EQ(0, SENT(n, 4000, 2, false));
 	bufring_destroy(&inc);
 }
 
@@ -288,11 +287,7 @@ TEST_F(bundle, slow_receiver)
 	/* all of them are this request's */
 	EXPECT_EQ(MANY, bufring_head(&self->bufs));
 	ASSERT_EQ(0, receiver_start(&r, self->pair.rx, p, MANY));
-	/* packets are as small as the window is */
-	ASSERT_EQ(0, group_sent_by(n, pieces_len(p, MANY), 0, false, variant->single,
-				   n->home < 0 ? COPIED :
-				 vmxnet3_reads(variant->card, variant->user) ? ANY_COPIED :
-				 NOT_COPIED));
+	ASSERT_EQ(0, SENT(n, pieces_len(p, MANY), 0, false));
 	ASSERT_EQ(0, receiver_join(&r));
 	EXPECT_TRUE(uring_quiet(&n->ring, 20));
 }
@@ -350,7 +345,7 @@ TEST_F(bundle, wrong_entries)
 	group_prep(n, self->pair.tx, 0, 0, variant->sqe_flags, variant->single);
 	ASSERT_LE(0, uring_submit(&n->ring, 0));
 	ASSERT_EQ(0, net_recv(self->pair.rx, &p, 1));
-	ASSERT_EQ(0, group_sent(n, ENTRY, 5, false, variant->single));
+	ASSERT_EQ(0, SENT(n, ENTRY, 5, false));
 }
 
 TEST_F(bundle, wrong_requests)
@@ -430,7 +425,7 @@ TEST_F(bundle, slot_is_cleared)
 	lab_sleep_ms(100);
 	ASSERT_EQ(0, reg_clear(&n->ring, 0));
 	ASSERT_EQ(0, receiver_start(&r, self->pair.rx, p, MANY));
-	ASSERT_EQ(0, group_sent(n, MANY * ENTRY, 0, false, false));
+	ASSERT_EQ(0, SENT(n, MANY * ENTRY, 0, false));
 	ASSERT_EQ(0, uring_wait(&n->ring, &res, net_patience()));
 	EXPECT_EQ(tag, res.user_data);
 	ASSERT_EQ(0, receiver_join(&r));
