@@ -5,9 +5,9 @@
  */
 #include <sys/mman.h>
 
+#include "bufgroup.h"
 #include "bufring.h"
 #include "common.h"
-#include "netgroup.h"
 #include "netio.h"
 
 #define SIZE		(1 * MiB)

@@ -6,9 +6,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "bufgroup.h"
 #include "bufring.h"
 #include "common.h"
-#include "netgroup.h"
 #include "netio.h"
 
 #define SIZE	(512 * KiB)

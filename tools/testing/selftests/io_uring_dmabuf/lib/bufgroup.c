@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "netgroup.h"
+#include "bufgroup.h"
 #include "netio.h"
 
 struct io_uring_sqe *group_prep(struct netrig *n, int fd, __u32 len, unsigned int ioprio,

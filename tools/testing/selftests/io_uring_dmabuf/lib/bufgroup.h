@@ -2,8 +2,8 @@
 /*
  * Zerocopy sends of what a group of provided buffers names. Functions return 0 or -errno.
  */
-#ifndef IOU_DMABUF_NETGROUP_H
-#define IOU_DMABUF_NETGROUP_H
+#ifndef IOU_DMABUF_BUFGROUP_H
+#define IOU_DMABUF_BUFGROUP_H
 
 #include "netrig.h"
 
