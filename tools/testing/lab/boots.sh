@@ -8,6 +8,7 @@
 #   keys                     the groups in the order of their boots
 #   prefix logs shared       name of logs; directories: kernel logs, what is of this run only
 #   builder                  empty
+#   weight[GROUP]            how long a group may take, for debug_first()
 #   turns                    how much longer a guest takes that has to share processors
 #   SOAK SEED                of the environment, for the guest
 # Sets, in a boot's process, what tap.sh takes and vm_pid, the guest that runs; all but that
@@ -242,6 +243,20 @@ running() {
 	done
 }
 
+# debug_first N: boot N is the debug kernel's longest one if that is there and it takes longer
+# than what was to come, of the plain one: what runs alone in the end is short.
+debug_first() {
+	local n=$1 d
+
+	[ -z "$builder" ] || [ -e "$shared/debug-kernel" ] || return 0
+	for d in "${!keys[@]}"; do
+		[[ $d -gt $n && ${keys[d]} == debug\ * ]] || continue
+		[ "${weight[${keys[d]}]}" -gt "${weight[${keys[n]}]}" ] || return 0
+		keys=("${keys[@]:0:n}" "${keys[d]}" "${keys[@]:n:d-n}" "${keys[@]:d+1}")
+		return 0
+	done
+}
+
 # run_boots AT_ONCE: all of them, that many at the same time.
 run_boots() {
 	local n
@@ -250,6 +265,7 @@ run_boots() {
 		while running && [ "$REPLY" -ge "$1" ]; do
 			wait -n || :
 		done
+		[[ $n -lt $1 || ${keys[n]} == debug\ * ]] || debug_first "$n"
 		if [[ ${keys[n]} == debug\ * ]] && ! need_builder; then
 			# the debug kernel's are the last ones
 			keys=("${keys[@]:0:n}")
