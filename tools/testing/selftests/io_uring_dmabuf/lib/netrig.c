@@ -20,8 +20,10 @@
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 
+#include "netset.h"
 #include "netsock.h"
 
+#define MTU		1500
 #define FIRST_NET	10		/* tests have those below for links of their own */
 #define TRY_MS		300		/* for one connect() to a link that starts */
 #define LOOK_MS		100		/* from one look at a link to the next */
@@ -220,23 +222,20 @@ static int bad_offloads_off(const struct netrig *n)
 	return features_off(n, names);
 }
 
-/* For ip: the addresses of the device at @side */
-static const char *addresses(const struct netrig *n, enum net_side side)
+/* Up, and its addresses */
+static int side_up(const struct netrig *n, enum net_side side, unsigned int mtu)
 {
-	static char text[256];
 	const char *dev = n->dev[side];
+	int ns = n->ns[side];
 
-	snprintf(text, sizeof(text),
-		 "link set dev %s mtu 1500 up\n"
-		 "addr add 10.73.%u.%u/24 dev %s\n"
-		 "addr add fd73:%u::%u/64 dev %s nodad\n",
-		 dev, n->net, side + 1, dev, n->net, side + 1, dev);
-	return text;
+	return netset_link(ns, dev, mtu, true) ?:
+	       netset_addr4(ns, dev, n->net, side + 1) ?:
+	       netset_addr6(ns, dev, n->net, side + 1);
 }
 
 int net_configure(struct netrig *n, enum net_side side)
 {
-	int ret = net_ip(n->ns[side], "%s", addresses(n, side));
+	int ret = side_up(n, side, MTU);
 
 	if (!ret && side == NET_CARD)
 		ret = bad_offloads_off(n);
@@ -400,37 +399,35 @@ static int rig_find(struct netrig *n, const char *card, const char **why)
 	return n->ns[NET_PEER] < 0 ? n->ns[NET_PEER] : 0;
 }
 
-/* The peer goes to its netns, and then what ip is to do with @more */
-static int rig_apart(const struct netrig *n, const char *more)
+/* The peer goes to its netns */
+static int rig_apart(const struct netrig *n)
 {
-	return net_ip(n->home,
-		      "addr flush dev %s\n"
-		      "link set dev %s netns /proc/%d/fd/%d\n%s",
-		      n->dev[NET_CARD], n->dev[NET_PEER], getpid(),
-		      n->ns[NET_PEER], more);
+	return netset_flush(n->home, n->dev[NET_CARD]) ?:
+	       netset_move(n->home, n->dev[NET_PEER], n->ns[NET_PEER]);
 }
 
 int netrig_apart(struct netrig *n, const char *card, const char **why)
 {
 	int ret = rig_find(n, card, why);
 
-	return ret ?: rig_apart(n, "");
+	return ret ?: rig_apart(n);
 }
 
-/*
- * To start a program is most of what this takes under emulation, so that there is
- * one for each netns
- */
-static int rig_link(struct netrig *n, const char *card, const char **why)
+static int rig_begin(struct netrig *n, const char *card, const char **why)
 {
-	int ret = rig_find(n, card, why);
+	int ret = netrig_apart(n, card, why);
 
-	if (ret)
-		return ret;
-	features_on(n);
-	ret = rig_apart(n, addresses(n, NET_CARD));
 	if (!ret)
-		ret = net_ip(n->ns[NET_PEER], "%s", addresses(n, NET_PEER));
+		features_on(n);
+	return ret;
+}
+
+int netrig_link(struct netrig *n, unsigned int mtu)
+{
+	int ret = side_up(n, NET_CARD, mtu);
+
+	if (!ret)
+		ret = side_up(n, NET_PEER, mtu);
 	if (!ret)
 		ret = bad_offloads_off(n);
 	if (!ret)
@@ -474,18 +471,34 @@ void netrig_init(struct netrig *n)
 	n->ns[NET_PEER] = -1;
 }
 
-int netrig_up(struct netrig *n, const char *card, enum mem_kind kind,
-	      __u64 size, const char **why)
+static int rig_start(struct netrig *n, const char *card, const char **why)
 {
-	int ret = 0;
-
 	netrig_init(n);
 	if (!kernel_has_regbuf()) {
 		*why = "this kernel has no dma-buf buffers (IO_URING_QUERY_REGBUF)";
 		return -EOPNOTSUPP;
 	}
-	if (card)
-		ret = rig_link(n, card, why);
+	return card ? rig_begin(n, card, why) : 0;
+}
+
+int netrig_begin(struct netrig *n, const char *card, const char **why)
+{
+	int ret = rig_start(n, card, why);
+
+	if (!ret)
+		ret = netset_link(n->home, n->dev[NET_CARD], 0, false);
+	if (ret)
+		netrig_down(n);
+	return ret;
+}
+
+int netrig_up(struct netrig *n, const char *card, enum mem_kind kind,
+	      __u64 size, const char **why)
+{
+	int ret = rig_start(n, card, why);
+
+	if (!ret && card)
+		ret = netrig_link(n, MTU);
 	if (!ret && size)
 		ret = rig_mem(n, kind, size, why);
 	if (ret)
@@ -499,8 +512,7 @@ static void bring_home(struct netrig *n, enum net_side side)
 
 	if (ns < 0 || ns == n->home)
 		return;
-	net_ip(ns, "link set dev %s netns /proc/%d/fd/%d\n", n->dev[side],
-	       getpid(), n->home);
+	netset_move(ns, n->dev[side], n->home);
 	wait_home(n->dev[side]);
 	close(ns);
 	n->ns[side] = n->home;
@@ -518,7 +530,7 @@ void netrig_down(struct netrig *n)
 		bring_home(n, side);
 	}
 	/* the card stays up: it would take seconds to come back */
-	net_ip(n->home, "addr flush dev %s\n", n->dev[NET_CARD]);
+	netset_flush(n->home, n->dev[NET_CARD]);
 	close(n->home);
 	n->home = -1;
 }

@@ -55,6 +55,13 @@ int netrig_up(struct netrig *n, const char *card, enum mem_kind kind,
  * netns of its own, and neither has an address. After netrig_init()
  */
 int netrig_apart(struct netrig *n, const char *card, const char **why);
+/*
+ * Both parts of netrig_up(), without its memory, for who sets the card up in between: the
+ * link is down for that, as each change would take it down and up again. Then all addresses,
+ * and a link that works.
+ */
+int netrig_begin(struct netrig *n, const char *card, const char **why);
+int netrig_link(struct netrig *n, unsigned int mtu);
 /* A card for a second link beside that of @card */
 const char *netrig_other_card(const char *card);
 /* The peer is back in the netns of the test, and nothing has an address */

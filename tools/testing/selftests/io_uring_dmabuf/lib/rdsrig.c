@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "netset.h"
 #include "rdsrig.h"
 
 #define VETH_NET	9		/* cards have others */
@@ -22,11 +23,8 @@ static int veth_up(struct netrig *n)
 			return n->ns[side];
 		snprintf(n->dev[side], sizeof(n->dev[side]), "rds74%c", 'a' + side);
 	}
-	return net_ip(n->ns[NET_CARD],
-		      "link add name %s type veth peer name %s\n"
-		      "link set dev %s netns /proc/%d/fd/%d\n",
-		      n->dev[NET_CARD], n->dev[NET_PEER], n->dev[NET_PEER], getpid(),
-		      n->ns[NET_PEER]);
+	return netset_veth(n->ns[NET_CARD], n->dev[NET_CARD], n->dev[NET_PEER],
+			   n->ns[NET_PEER]);
 }
 
 static int card_up(struct netrig *n, const char *card, const char **why)
@@ -38,22 +36,19 @@ static int card_up(struct netrig *n, const char *card, const char **why)
 	n->ns[NET_CARD] = net_ns_new();
 	if (n->ns[NET_CARD] < 0)
 		return n->ns[NET_CARD];
-	return net_ip(n->home, "link set dev %s netns /proc/%d/fd/%d\n",
-		      n->dev[NET_CARD], getpid(), n->ns[NET_CARD]);
+	return netset_move(n->home, n->dev[NET_CARD], n->ns[NET_CARD]);
 }
 
 static int side_up(struct netrig *n, enum net_side side, bool veth)
 {
 	const char *dev = n->dev[side];
-	int ret = net_ip(n->ns[side], "link set dev lo up\n");
+	int ret = netset_link(n->ns[side], "lo", 0, true);
 
 	if (ret || !veth)
 		return ret ?: net_configure(n, side);
-	return net_ip(n->ns[side],
-		      "link set dev %s up\n"
-		      "addr add 10.73.%u.%u/24 dev %s\n"
-		      "addr add fd73:%u::%u/64 dev %s nodad\n",
-		      dev, n->net, side + 1, dev, n->net, side + 1, dev);
+	return netset_link(n->ns[side], dev, 0, true) ?:
+	       netset_addr4(n->ns[side], dev, n->net, side + 1) ?:
+	       netset_addr6(n->ns[side], dev, n->net, side + 1);
 }
 
 int rdsrig_peer(const struct rdsrig *r, const char *state)
@@ -216,7 +211,7 @@ void rdsrig_down(struct rdsrig *r)
 	r->stamped = NULL;
 	if (r->veth && n->home >= 0) {
 		/* the connections refer to the netns until there is no link */
-		net_ip(n->ns[NET_CARD], "link del dev %s\n", n->dev[NET_CARD]);
+		netset_delete(n->ns[NET_CARD], n->dev[NET_CARD]);
 		close(n->ns[NET_CARD]);
 		close(n->ns[NET_PEER]);
 		close(n->home);

@@ -16,6 +16,7 @@
 
 #include "common.h"
 #include "netio.h"
+#include "netset.h"
 #include "rdscookie.h"
 
 #define SIZE		(1 * MiB)	/* of a message, the most that RDS takes */
@@ -36,7 +37,9 @@ FIXTURE(rds) {
 };
 
 static const char *const dev[] = { "rds73a", "rds73b" };
-static const char *const addr[] = { "10.74.0.1", "10.74.0.2" };
+/* 10.73.NET.1 and .2 */
+#define NET	74
+static const char *const addr[] = { "10.73.74.1", "10.73.74.2" };
 
 static struct sockaddr_in address(int side, int port)
 {
@@ -51,18 +54,14 @@ static struct sockaddr_in address(int side, int port)
 
 static int side_up(const int *ns, int side)
 {
-	return net_ip(ns[side],
-		      "addr add %s/24 dev %s\n"
-		      "link set dev lo up\n"
-		      "link set dev %s up\n", addr[side], dev[side], dev[side]);
+	return netset_addr4(ns[side], dev[side], NET, side + 1) ?:
+	       netset_link(ns[side], "lo", 0, true) ?:
+	       netset_link(ns[side], dev[side], 0, true);
 }
 
 static int link_new(const int *ns)
 {
-	int ret = net_ip(ns[TX],
-			 "link add name %s type veth peer name %s\n"
-			 "link set dev %s netns /proc/%d/fd/%d\n",
-			 dev[TX], dev[RX], dev[RX], getpid(), ns[RX]);
+	int ret = netset_veth(ns[TX], dev[TX], dev[RX], ns[RX]);
 
 	ret = ret ?: side_up(ns, TX);
 	return ret ?: side_up(ns, RX);
@@ -158,7 +157,7 @@ FIXTURE_TEARDOWN(rds)
 		return;
 	for (int side = TX; side <= RX; side++)
 		close(self->sk[side]);
-	net_ip(self->ns[TX], "link del dev %s\n", dev[TX]);
+	netset_delete(self->ns[TX], dev[TX]);
 	for (int side = TX; side <= RX; side++)
 		close(self->ns[side]);
 	close(self->home);

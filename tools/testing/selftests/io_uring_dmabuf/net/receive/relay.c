@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 
 #include "lab.h"
+#include "netset.h"
 #include "relay.h"
 #include "steer.h"
 
@@ -34,26 +35,22 @@ unsigned int relay_ifindex(const struct relay *r)
  * Neighbour discovery of IPv6 is payload for a card, and lost while that goes to an
  * application
  */
-int relay_side(const struct relay *r, enum net_side side, unsigned int mtu)
+static int know_other(const struct relay *r, enum net_side side)
 {
 	const struct netrig *n = &r->net;
 	enum net_side other = side == NET_CARD ? NET_PEER : NET_CARD;
-	const unsigned char *mac;
 	struct ifreq ifr = { 0 };
-	char text[32];
 	int ret = net_ioctl(n, other, SIOCGIFHWADDR, &ifr);
 
-	if (ret)
-		return ret;
-	mac = (void *)ifr.ifr_hwaddr.sa_data;
-	snprintf(text, sizeof(text), "%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1],
-		 mac[2], mac[3], mac[4], mac[5]);
-	return net_ip(n->ns[side],
-		      "link set dev %s mtu %u\n"
-		      "neigh replace 10.73.%u.%u lladdr %s dev %s nud permanent\n"
-		      "neigh replace fd73:%u::%u lladdr %s dev %s nud permanent\n",
-		      n->dev[side], mtu, n->net, other + 1, text, n->dev[side],
-		      n->net, other + 1, text, n->dev[side]);
+	return ret ?: netset_neigh(n->ns[side], n->dev[side], n->net, other + 1,
+				   (void *)ifr.ifr_hwaddr.sa_data);
+}
+
+int relay_side(const struct relay *r, enum net_side side, unsigned int mtu)
+{
+	const struct netrig *n = &r->net;
+
+	return netset_link(n->ns[side], n->dev[side], mtu, true) ?: know_other(r, side);
 }
 
 /* Where there are several queues the last is the relay's, and the first all others' */
@@ -70,23 +67,23 @@ static int pick_queue(struct relay *r)
 int relay_link(struct relay *r, unsigned int mtu, const char **why)
 {
 	struct netrig *n = &r->net;
-	int ret = netrig_up(n, r->card, MEM_UDMABUF, 0, why);
+	int ret = netrig_begin(n, r->card, why);
 
 	if (ret)
 		return ret;
 	r->settled = true;
-	ret = pick_queue(r);
-	if (!ret && !r->queue && strcmp(r->card, "e1000e"))
-		*why = "no queue but the first";
-	if (!ret)
-		ret = rings_split(n, SPLIT_ON);
+	ret = rings_split(n, SPLIT_ON);
 	if (ret == -EOPNOTSUPP)
 		*why = "this driver does not split headers off";
 	if (!ret)
-		ret = relay_side(r, NET_PEER, mtu);
+		ret = netrig_link(n, mtu);
 	if (!ret)
-		ret = relay_side(r, NET_CARD, mtu);
-	return ret ?: net_wait_running(n, NET_CARD);
+		ret = know_other(r, NET_PEER) ?: know_other(r, NET_CARD);
+	if (!ret)
+		ret = pick_queue(r);
+	if (!ret && !r->queue && strcmp(r->card, "e1000e"))
+		*why = "no queue but the first";
+	return ret;
 }
 
 int relay_store(struct relay *r, enum mem_kind kind, __u64 size, __u32 ring_flags,
@@ -175,8 +172,8 @@ void relay_down(struct relay *r)
 	if (r->settled && r->queue)
 		steer_default(&r->net);
 	if (r->settled)
-		net_ip(r->net.home, "neigh flush dev %s nud permanent\n",
-		       r->net.dev[NET_CARD]);
+		netset_no_neigh(r->net.home, r->net.dev[NET_CARD], r->net.net,
+				NET_PEER + 1);
 	netrig_down(&r->net);
 }
 
