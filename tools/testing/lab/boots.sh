@@ -197,6 +197,8 @@ boot() {
 # ---- the debug kernel, which is built meanwhile --------------------------------------
 # Guests wait for their clocks and disks now and then; a build with the least priority
 # has the processors just then. And what is wrong on the plain kernel is known earlier.
+# nice compares tasks of one session only where sessions are groups to the scheduler, and
+# builder and guests have sessions of their own: so the group is nice, too.
 start_builder() {
 	local group
 
@@ -204,7 +206,9 @@ start_builder() {
 		[[ $group == debug\ * ]] || continue
 		# a process group of its own, for cleanup()
 		# shellcheck disable=SC2016  # its own
-		setsid nice -n 19 bash -c '"$0" debug && : >"$1"' "$LAB/kernel" \
+		setsid nice -n 19 bash -c '
+			[ ! -w /proc/self/autogroup ] || echo 19 >/proc/self/autogroup
+			"$0" debug && : >"$1"' "$LAB/kernel" \
 			"$shared/debug-kernel" >"$logs/kernel-debug.out" 2>&1 &
 		builder=$!
 		return
