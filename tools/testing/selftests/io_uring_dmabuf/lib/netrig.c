@@ -109,9 +109,9 @@ int net_wait_running(const struct netrig *n, enum net_side side)
 }
 
 /* A carrier is not all: queues have to be started, addresses resolved */
-static bool try_connect(const struct netrig *n, int lsk)
+static bool try_connect(const struct netrig *n, int family, int lsk)
 {
-	int sk = net_socket(n, NET_CARD, AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	int sk = net_socket(n, NET_CARD, family, SOCK_STREAM | SOCK_NONBLOCK, 0);
 	struct pollfd pfd = { .fd = sk, .events = POLLOUT };
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss);
@@ -129,15 +129,15 @@ static bool try_connect(const struct netrig *n, int lsk)
 	return !err;
 }
 
-static int wait_usable(const struct netrig *n)
+static int wait_usable(const struct netrig *n, int family)
 {
-	int lsk = net_listen(n, AF_INET);
+	int lsk = net_listen(n, family);
 	double end = net_deadline();
 	bool usable;
 
 	if (lsk < 0)
 		return lsk;
-	while (!(usable = try_connect(n, lsk)) && lab_now() < end)
+	while (!(usable = try_connect(n, family, lsk)) && lab_now() < end)
 		lab_sleep_ms(10);
 	close(lsk);
 	return usable ? 0 : -EHOSTUNREACH;
@@ -255,7 +255,7 @@ int net_link(struct netrig *n, enum net_side side, bool up)
 	ret = net_ioctl(n, side, SIOCSIFFLAGS, &ifr);
 	if (!ret && up)
 		ret = net_wait_running(n, side);
-	return ret || !up ? ret : wait_usable(n);
+	return ret || !up ? ret : wait_usable(n, AF_INET);
 }
 
 int net_mtu(struct netrig *n, enum net_side side, unsigned int mtu)
@@ -265,7 +265,7 @@ int net_mtu(struct netrig *n, enum net_side side, unsigned int mtu)
 
 	if (!ret)
 		ret = net_wait_running(n, side);
-	return ret ?: wait_usable(n);
+	return ret ?: wait_usable(n, AF_INET);
 }
 
 int net_feature(struct netrig *n, __u32 command, bool on)
@@ -434,7 +434,8 @@ int netrig_link(struct netrig *n, unsigned int mtu)
 		ret = net_wait_running(n, NET_PEER);
 	if (!ret)
 		ret = net_wait_running(n, NET_CARD);
-	return ret ?: wait_usable(n);
+	/* datagrams are not sent again: where the peer is has to be known */
+	return ret ?: wait_usable(n, AF_INET) ?: wait_usable(n, AF_INET6);
 }
 
 int net_mem(struct mem *m, enum mem_kind kind, __u64 size)
