@@ -208,12 +208,16 @@ TEST_F(rds_errors, messages)
 	close(sk);
 }
 
-/* RDS hands such a message over, and its receiver reads what the sender has */
+/*
+ * RDS hands such a message over. It has the memory no more, even if nobody ever reads it,
+ * and its receiver reads what was sent.
+ */
 TEST_F(rds_errors, same_namespace)
 {
 	struct rdsrig *r = &self->rig;
 	int rx = rds_socket(r, NET_CARD, RDS_PORT + 2);
 	int tx = rds_socket(r, NET_CARD, RDS_PORT + 1);
+	const __u64 off = 1000;		/* no page begins with what is sent */
 	int peer = r->rx;
 	struct sockaddr_storage to;
 	socklen_t len = net_addr(&r->net, NET_CARD, r->family, RDS_PORT + 2, &to);
@@ -225,14 +229,27 @@ TEST_F(rds_errors, same_namespace)
 	ASSERT_EQ(0, connect(tx, (void *)&to, len));
 	r->rx = rx;
 	for (enum rds_kind kind = 0; kind < RDS_DMABUF; kind++) {
-		rds_prep(r, tx, kind, 0, RDS_SIZE, true);
+		rds_stamp(r->stamped, 20 + kind, RDS_SIZE);
+		ASSERT_EQ(0, rds_put(r, kind, off, r->stamped, RDS_SIZE));
+		rds_prep(r, tx, kind, off, RDS_SIZE, true);
 		ASSERT_EQ(1, uring_submit(&r->net.ring, 0));
-		/* not before it was read */
-		EXPECT_TRUE(rds_quiet(r, 50));
-		EXPECT_EQ(0, rds_recv(r, stamp_of(kind)));
 		ASSERT_EQ(0, uring_wait(&r->net.ring, &res, net_patience()));
 		EXPECT_EQ(RDS_SIZE, res.res);
 		EXPECT_EQ(IORING_CQE_F_ZC_COPIED, res.flags);
+		rds_stamp(r->stamped, 30 + kind, RDS_SIZE);
+		ASSERT_EQ(0, rds_put(r, kind, off, r->stamped, RDS_SIZE));
+		EXPECT_EQ(0, rds_recv(r, 20 + kind));
+	}
+	/* one that is thrown away, and one without data */
+	for (unsigned int len = 0; len <= RDS_SIZE; len += RDS_SIZE) {
+		rds_prep(r, tx, RDS_REGISTERED, off, len, false);
+		ASSERT_EQ(1, uring_submit(&r->net.ring, 0));
+		ASSERT_EQ(0, uring_wait(&r->net.ring, &res, net_patience()));
+		EXPECT_EQ(len, res.res);
+		EXPECT_EQ(IORING_CQE_F_MORE, res.flags);
+		ASSERT_EQ(0, uring_wait(&r->net.ring, &res, net_patience()));
+		EXPECT_EQ(IORING_CQE_F_NOTIF, res.flags);
+		EXPECT_EQ(IORING_NOTIF_USAGE_ZC_COPIED, (__u32)res.res);
 	}
 	for (int single = 0; single < 2 && !r->veth; single++) {
 		rds_prep(r, tx, RDS_DMABUF, 0, RDS_SIZE, single);
