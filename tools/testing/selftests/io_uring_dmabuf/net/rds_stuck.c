@@ -4,6 +4,7 @@
  * has no page to a device that cannot send it. RDS cannot see that, but for connections
  * that get stuck.
  */
+#include <poll.h>
 #include <stddef.h>
 #include <unistd.h>
 #include <netinet/in.h>
@@ -19,6 +20,8 @@
 #define OTHER		"rds75a"	/* the device; there is nobody behind it */
 #define OTHER_END	"rds75b"
 #define HEADERS		200		/* more than those of a packet */
+#define SENDERS		24		/* of the peer: by each of the paths, or nearly so */
+#define AHEAD		16		/* messages of each that may be under way */
 
 FIXTURE(rds_stuck) {
 	struct rdsrig rig;
@@ -123,6 +126,101 @@ static int redirect(const struct rdsrig *r)
 	return ret;
 }
 
+/* --- the other direction, which passes --- */
+
+struct crowd {
+	struct sockaddr_storage to;
+	socklen_t to_len;
+	int tx[SENDERS], rx;
+	unsigned int sent[SENDERS], got[SENDERS];
+	unsigned int lost, again;
+	bool stop;			/* sending */
+	pthread_t thread;
+};
+
+/* Of several segments, for an acknowledgment at once */
+struct numbered {
+	__u32 sender, nr;
+	char fill[4000];
+};
+
+static void crowd_send(struct crowd *c, __u32 i)
+{
+	const struct numbered m = { i, c->sent[i], "" };
+
+	if (c->sent[i] - c->got[i] < AHEAD &&
+	    sendto(c->tx[i], &m, sizeof(m), MSG_DONTWAIT, (void *)&c->to, c->to_len) ==
+	    sizeof(m))
+		c->sent[i]++;
+}
+
+/* Those of a sender come in order. None comes for @ms: false */
+static bool crowd_recv(struct crowd *c, int ms)
+{
+	struct pollfd p = { .fd = c->rx, .events = POLLIN };
+	struct numbered m;
+
+	if (poll(&p, 1, ms) != 1 || recv(c->rx, &m, sizeof(m), MSG_DONTWAIT) != sizeof(m) ||
+	    m.sender >= SENDERS)
+		return false;
+	if (m.nr < c->got[m.sender]) {
+		c->again++;
+		return true;
+	}
+	c->lost += m.nr - c->got[m.sender];
+	c->got[m.sender] = m.nr + 1;
+	return true;
+}
+
+static void *crowd_run(void *data)
+{
+	struct crowd *c = data;
+
+	while (!__atomic_load_n(&c->stop, __ATOMIC_RELAXED)) {
+		for (__u32 i = 0; i < SENDERS; i++)
+			crowd_send(c, i);
+		while (crowd_recv(c, 0))
+			;
+	}
+	return NULL;
+}
+
+static int crowd_start(struct crowd *c, const struct rdsrig *r)
+{
+	memset(c, 0, sizeof(*c));
+	c->to_len = net_addr(&r->net, NET_CARD, r->family, RDS_PORT + 1, &c->to);
+	c->rx = rds_socket(r, NET_CARD, RDS_PORT + 1);
+	if (c->rx < 0)
+		return c->rx;
+	for (int i = 0; i < SENDERS; i++) {
+		c->tx[i] = rds_socket(r, NET_PEER, RDS_PORT + 1 + i);
+		if (c->tx[i] < 0)
+			return c->tx[i];
+	}
+	return -pthread_create(&c->thread, NULL, crowd_run, c);
+}
+
+/* All that was sent has arrived; or how many have not */
+static unsigned int crowd_stop(struct crowd *c)
+{
+	unsigned int lost;
+
+	__atomic_store_n(&c->stop, true, __ATOMIC_RELAXED);
+	pthread_join(c->thread, NULL);
+	for (int i = 0; i < SENDERS; i++)
+		while (c->got[i] < c->sent[i] && crowd_recv(c, net_patience()))
+			;
+	lost = c->lost;
+	for (int i = 0; i < SENDERS; i++) {
+		lost += c->sent[i] - c->got[i];
+		close(c->tx[i]);
+	}
+	close(c->rx);
+	return lost;
+}
+
+/* --- what does not --- */
+
 /* The messages are sent, and come to this end, one CQE each */
 static void all_end(struct __test_metadata *_metadata, struct rdsrig *r, int result)
 {
@@ -144,16 +242,21 @@ static void all_end(struct __test_metadata *_metadata, struct rdsrig *r, int res
 
 /*
  * Connections get stuck with one of the messages after the other, each of which ends. What
- * can be read passes as soon as there is none before it
+ * can be read passes as soon as there is none before it, and what the peer sends all the
+ * time: it is not acknowledged by a connection that is given up, and then lost
  */
 TEST_F_TIMEOUT(rds_stuck, redirected, 400)
 {
 	struct rdsrig *r = &self->rig;
+	static struct crowd crowd;
 
 	self->link = redirect(r);
 	ASSERT_LE(0, self->link);
 	EXPECT_EQ(0, rds_pass(r));
+	ASSERT_EQ(0, crowd_start(&crowd, r));
 	all_end(_metadata, r, -EHOSTUNREACH);
+	EXPECT_EQ(0, crowd_stop(&crowd));
+	EXPECT_EQ(0, crowd.again);
 	EXPECT_EQ(0, rds_pass(r));
 
 	close(self->link);
