@@ -3,6 +3,7 @@
  * A card whose queue belongs to an application: what is configured meanwhile, and
  * packets that nobody can read.
  */
+#include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/ip_icmp.h>
 #include <linux/ethtool.h>
@@ -212,6 +213,125 @@ TEST_F(provider, ordinary_receives)
 	ASSERT_EQ(-1, recv(r->tcp.rx, buf, sizeof(buf), 0));
 	EXPECT_EQ(EFAULT, errno);
 	EXPECT_EQ(NO_MISMATCH, poison_check(buf, sizeof(buf), POISON));
+}
+
+/* --- RDS over TCP, which reads in the kernel --- */
+
+#define RDS_LEN		8000
+#define RDS_HOST	9	/* the card, behind the peer's 2: only that one connects */
+
+static void rds_addr(const struct netrig *n, int host, struct sockaddr_in *sin)
+{
+	*sin = (struct sockaddr_in) { .sin_family = AF_INET, .sin_port = htons(7300) };
+	sin->sin_addr.s_addr = htonl(10U << 24 | 73 << 16 | n->net << 8 | host);
+}
+
+static int rds_at(const struct netrig *n, enum net_side side, int host)
+{
+	int sk = net_socket(n, side, PF_RDS, SOCK_SEQPACKET, 0);
+	struct sockaddr_in sin;
+
+	rds_addr(n, host, &sin);
+	return sk < 0 || !bind(sk, (void *)&sin, sizeof(sin)) ? sk : -errno;
+}
+
+/* Message @nr to the card */
+static int rds_send_nr(const struct netrig *n, int tx, unsigned int nr)
+{
+	struct sockaddr_in to;
+	char buf[RDS_LEN];
+	ssize_t len;
+
+	rds_addr(n, RDS_HOST, &to);
+	pattern_fill(buf, nr * RDS_LEN, RDS_LEN, SEED);
+	len = sendto(tx, buf, RDS_LEN, 0, (void *)&to, sizeof(to));
+	return len < 0 ? -errno : len == RDS_LEN ? 0 : -EMSGSIZE;
+}
+
+/* That is the next to arrive, in @ms */
+static int rds_recv_nr(int rx, unsigned int nr, int ms)
+{
+	double end = lab_now() + ms / 1000.0;
+	char buf[RDS_LEN + 1];
+	ssize_t len;
+
+	/* not poll(): what a connection says of congestion wakes that, too */
+	while ((len = recv(rx, buf, sizeof(buf), MSG_DONTWAIT)) < 0 && errno == EAGAIN) {
+		if (lab_now() > end)
+			return -ETIME;
+		lab_sleep_ms(10);
+	}
+	if (len != RDS_LEN)
+		return len < 0 ? -errno : -EMSGSIZE;
+	return pattern_check(buf, nr * RDS_LEN, RDS_LEN, SEED) == NO_MISMATCH ? 0 : -EILSEQ;
+}
+
+/* RDS takes another one, as soon as there is one */
+static int rds_disconnect(const struct netrig *n)
+{
+	static const char *const argv[] = {
+		"sh", "-c", "ss -Kt dport = :16385 >/dev/null", NULL
+	};
+
+	return net_run(n->ns[NET_PEER], "", argv);
+}
+
+static int area_again(struct relay *r)
+{
+	int ret = rings_split(&r->net, SPLIT_ON);
+
+	ret = ret ?: uring_init(&r->ring, 1024, ZCRX_RING);
+	ret = ret ?: reg_sparse(&r->ring, RELAY_SLOTS);
+	ret = ret ?: reg_dmabuf(&r->ring, 0, r->mem.fd, r->disk);
+	return ret ?: relay_open(r, 0, SIZE);
+}
+
+/*
+ * What the card puts into the area has not arrived: it is sent again, by that connection or
+ * another one, until it can be read
+ */
+TEST_F_TIMEOUT(provider, rds, 150)
+{
+	struct relay *r = &self->relay;
+	struct netrig *n = &r->net;
+	int rx, tx;
+
+	if (variant->kind != MEM_UDMABUF_4K)
+		SKIP(return, "one kind of memory is enough");
+	if (access("/proc/sys/net/rds/tcp", F_OK))
+		SKIP(return, "no RDS over TCP");
+	ASSERT_EQ(0, relay_close(r));
+	ASSERT_EQ(0, net_wait_running(n, NET_CARD));
+	ASSERT_EQ(0, net_ip(n->home, "addr add 10.73.%u.%u/24 dev %s\n", n->net, RDS_HOST,
+			    n->dev[NET_CARD]));
+	rx = rds_at(n, NET_CARD, RDS_HOST);
+	tx = rds_at(n, NET_PEER, 2);
+	ASSERT_LE(0, rx);
+	ASSERT_LE(0, tx);
+	/* of several connections in the end, so twice */
+	for (unsigned int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, rds_send_nr(n, tx, i));
+		ASSERT_EQ(0, rds_recv_nr(rx, i, net_patience()));
+	}
+	/* ARP is for the card what payload is */
+	ASSERT_EQ(0, net_ip(n->ns[NET_PEER], "neigh change 10.73.%u.%u dev %s nud permanent\n",
+			    n->net, RDS_HOST, n->dev[NET_PEER]));
+
+	ASSERT_EQ(0, area_again(r));
+	ASSERT_EQ(0, rds_send_nr(n, tx, 2));
+	EXPECT_EQ(-ETIME, rds_recv_nr(rx, 2, 1000));
+	ASSERT_EQ(0, rds_disconnect(n));
+	ASSERT_EQ(0, rds_send_nr(n, tx, 3));
+	EXPECT_EQ(-ETIME, rds_recv_nr(rx, 2, 1000));
+	EXPECT_EQ(0, relay_close(r));
+	ASSERT_EQ(0, net_wait_running(n, NET_CARD));
+	ASSERT_EQ(0, rds_send_nr(n, tx, 4));
+	for (unsigned int i = 2; i < 5; i++) {
+		/* TCP tries less and less often */
+		EXPECT_EQ(0, rds_recv_nr(rx, i, 4 * net_patience()));
+	}
+	close(tx);
+	close(rx);
 }
 
 /* What came by loopback is in pages: nobody copies it */
