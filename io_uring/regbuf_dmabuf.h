@@ -168,10 +168,12 @@ static inline void io_regbuf_show_fdinfo(struct io_mapped_ubuf *imu,
 }
 #endif
 
+/* regbuf_net.c */
+int io_regbuf_exporter_error(int err);
+
 #if defined(CONFIG_DMA_SHARED_BUFFER) && defined(CONFIG_NET)
 bool io_regbuf_may_copy(struct io_kiocb *req, unsigned int issue_flags);
 bool io_regbuf_node_may_copy(const struct io_rsrc_node *node);
-int io_regbuf_exporter_error(int err);
 int io_regbuf_vmap(struct io_regbuf *reg);
 int io_regbuf_send(struct io_kiocb *req, unsigned int msg_flags,
 		   unsigned int issue_flags);
