@@ -36,7 +36,7 @@
 /**
  * struct io_regbuf_copies - how the CPU writes to an area
  * @reg:	what was in the slot, mapped
- * @refs:	the area, and @work while it is queued
+ * @refs:	the area, requests that copy, and @work while it is queued
  * @lock:	@waiting
  * @waiting:	&struct io_regbuf_waiter; @work is queued if there are any
  * @work:	waits for the exporter
@@ -55,7 +55,7 @@ struct io_regbuf_waiter {
 	struct sock		*sk;
 };
 
-static void io_regbuf_copies_put(struct io_regbuf_copies *c)
+static void io_regbuf_copies_drop(struct io_regbuf_copies *c)
 {
 	if (!refcount_dec_and_test(&c->refs))
 		return;
@@ -112,6 +112,37 @@ int io_regbuf_copies_begin(struct io_regbuf_area *area,
 }
 
 /**
+ * io_regbuf_copies_get - a reference for somebody who copies
+ * @to:		zeroed; given back by io_regbuf_copies_put()
+ * @area:	the area; the caller sees to it that it is not ended meanwhile
+ *
+ * Context: any but hardirq.
+ * Return: %false: it may not be copied to, or has been ended.
+ */
+bool io_regbuf_copies_get(struct io_regbuf_area *to,
+			  const struct io_regbuf_area *area)
+{
+	if (!area->copies)
+		return false;
+	refcount_inc(&area->copies->refs);
+	to->off = area->off;
+	to->copies = area->copies;
+	return true;
+}
+
+/**
+ * io_regbuf_copies_put - give that back
+ * @area:	made by io_regbuf_copies_get()
+ *
+ * Context: process context, any locks; does not wait.
+ */
+void io_regbuf_copies_put(struct io_regbuf_area *area)
+{
+	io_regbuf_copies_drop(area->copies);
+	area->copies = NULL;
+}
+
+/**
  * io_regbuf_copies_end - the CPU does not write to it any more
  * @area:	the area; there may have been nothing to end
  *
@@ -120,7 +151,7 @@ int io_regbuf_copies_begin(struct io_regbuf_area *area,
 void io_regbuf_copies_end(struct io_regbuf_area *area)
 {
 	if (area->copies)
-		io_regbuf_copies_put(area->copies);
+		io_regbuf_copies_drop(area->copies);
 	area->copies = NULL;
 }
 
@@ -159,7 +190,7 @@ static void io_regbuf_copies_work(struct dma_iobuf_work *work)
 		io_regbuf_wake(w->sk);
 		kfree(w);
 	}
-	io_regbuf_copies_put(c);
+	io_regbuf_copies_drop(c);
 }
 
 static bool io_regbuf_is_waiting(const struct io_regbuf_copies *c,

@@ -44,6 +44,9 @@ void io_regbuf_area_end(struct io_regbuf_area *area);
 /* regbuf_copies.c */
 int io_regbuf_copies_begin(struct io_regbuf_area *area,
 			   const struct io_rsrc_node *node, u64 off, u64 len);
+bool io_regbuf_copies_get(struct io_regbuf_area *to,
+			  const struct io_regbuf_area *area);
+void io_regbuf_copies_put(struct io_regbuf_area *area);
 int io_regbuf_copies_open(const struct io_regbuf_area *area, struct sock *sk);
 void io_regbuf_copy_to(const struct io_regbuf_area *area, u64 off,
 		       struct page *page, unsigned int page_off, size_t len);
@@ -80,6 +83,16 @@ static inline int io_regbuf_copies_begin(struct io_regbuf_area *area,
 					 u64 off, u64 len)
 {
 	return -EINVAL;
+}
+
+static inline bool io_regbuf_copies_get(struct io_regbuf_area *to,
+					const struct io_regbuf_area *area)
+{
+	return false;
+}
+
+static inline void io_regbuf_copies_put(struct io_regbuf_area *area)
+{
 }
 
 static inline int io_regbuf_copies_open(const struct io_regbuf_area *area,
