@@ -5,12 +5,13 @@
  * What arrives where no card has written it to the area is copied there, if the slot
  * was registered with IO_REGBUF_DMABUF_COPY_OK: by the slot's mapping for the CPU,
  * which an area has from its beginning on. While the exporter has work to do on the
- * memory nothing is copied. Requests run with the lock of their ring, so that a
- * worker waits for it, and wakes the socket then.
+ * memory nothing is copied. Requests run with the lock of their ring, so that nobody
+ * waits for it: the end of its fences wakes the socket.
  */
 #include <linux/kernel.h>
 #include <linux/errno.h>
 #include <linux/dma-buf.h>
+#include <linux/dma-fence.h>
 #include <linux/dma-iobuf.h>
 #include <linux/dma-resv.h>
 #include <linux/highmem.h>
@@ -19,6 +20,7 @@
 #include <linux/refcount.h>
 #include <linux/slab.h>
 #include <linux/spinlock.h>
+#include <linux/workqueue.h>
 #include <linux/io_uring.h>
 #include <net/sock.h>
 
@@ -36,17 +38,24 @@
 /**
  * struct io_regbuf_copies - how the CPU writes to an area
  * @reg:	what was in the slot, mapped
- * @refs:	the area, requests that copy, and @work while it is queued
- * @lock:	@waiting
- * @waiting:	&struct io_regbuf_waiter; @work is queued if there are any
- * @work:	waits for the exporter
+ * @refs:	the area, requests that copy, and @work if there are any @waiting
+ * @lock:	the following
+ * @waiting:	&struct io_regbuf_waiter; @work is queued if there are any, or will be
+ *		by @fence
+ * @fence:	the fence that is waited for, with a reference, or %NULL
+ * @ended:	there is no area any more
+ * @done:	queues @work
+ * @work:	waits for the next fence, or wakes
  */
 struct io_regbuf_copies {
 	struct io_regbuf	*reg;
 	refcount_t		refs;
-	spinlock_t		lock;		/* waiting */
+	spinlock_t		lock;		/* waiting, fence, ended */
 	struct list_head	waiting;
-	struct dma_iobuf_work	work;
+	struct dma_fence	*fence;
+	bool			ended;
+	struct dma_fence_cb	done;
+	struct work_struct	work;
 };
 
 /* a socket whose data has to wait, with a reference */
@@ -62,6 +71,8 @@ static void io_regbuf_copies_drop(struct io_regbuf_copies *c)
 	io_regbuf_drop(c->reg);
 	kfree(c);
 }
+
+static void io_regbuf_copies_work(struct work_struct *work);
 
 /**
  * io_regbuf_copies_begin - let the CPU write to a part of a slot
@@ -106,6 +117,7 @@ int io_regbuf_copies_begin(struct io_regbuf_area *area,
 	refcount_set(&c->refs, 1);
 	spin_lock_init(&c->lock);
 	INIT_LIST_HEAD(&c->waiting);
+	INIT_WORK(&c->work, io_regbuf_copies_work);
 	area->off = off;
 	area->copies = c;
 	return 0;
@@ -146,13 +158,22 @@ void io_regbuf_copies_put(struct io_regbuf_area *area)
  * io_regbuf_copies_end - the CPU does not write to it any more
  * @area:	the area; there may have been nothing to end
  *
+ * Nobody waits for its exporter from here on. Who copies now goes on.
+ *
  * Context: process context, any locks; does not wait.
  */
 void io_regbuf_copies_end(struct io_regbuf_area *area)
 {
-	if (area->copies)
-		io_regbuf_copies_drop(area->copies);
-	area->copies = NULL;
+	struct io_regbuf_copies *c = area->copies;
+
+	if (!c)
+		return;
+	spin_lock(&c->lock);
+	c->ended = true;
+	if (c->fence && dma_fence_remove_callback(c->fence, &c->done))
+		queue_work(system_dfl_wq, &c->work);
+	spin_unlock(&c->lock);
+	io_regbuf_copies_put(area);
 }
 
 /* ---- waiting ---- */
@@ -167,25 +188,62 @@ static void io_regbuf_wake(struct sock *sk)
 	sock_put(sk);
 }
 
-static void io_regbuf_copies_work(struct dma_iobuf_work *work)
+/* with the lock of the fence, and interrupts off */
+static void io_regbuf_copies_done(struct dma_fence *fence,
+				  struct dma_fence_cb *done)
+{
+	struct io_regbuf_copies *c =
+		container_of(done, struct io_regbuf_copies, done);
+
+	queue_work(system_dfl_wq, &c->work);
+}
+
+/*
+ * Is there a fence to wait for? The first of them queues the work, which looks for
+ * the next.
+ */
+static bool io_regbuf_copies_arm(struct io_regbuf_copies *c)
+{
+	struct dma_resv_iter cursor;
+	struct dma_fence *fence;
+
+	lockdep_assert_held(&c->lock);
+
+	if (c->ended)
+		return false;
+	dma_resv_iter_begin(&cursor, c->reg->buf->dmabuf->resv,
+			    IO_REGBUF_FENCES);
+	dma_resv_for_each_fence_unlocked(&cursor, fence) {
+		if (dma_fence_add_callback(fence, &c->done,
+					   io_regbuf_copies_done))
+			continue;
+		c->fence = dma_fence_get(fence);
+		break;
+	}
+	dma_resv_iter_end(&cursor);
+	return c->fence;
+}
+
+static void io_regbuf_copies_work(struct work_struct *work)
 {
 	struct io_regbuf_copies *c =
 		container_of(work, struct io_regbuf_copies, work);
-	struct dma_resv *resv = c->reg->buf->dmabuf->resv;
 	struct io_regbuf_waiter *w, *next;
+	struct dma_fence *fence;
 	LIST_HEAD(woken);
-	long left;
-
-	/* until there is no area any more, too */
-	do {
-		left = dma_resv_wait_timeout(resv, IO_REGBUF_FENCES, false,
-					     HZ / 10);
-	} while (!left && refcount_read(&c->refs) > 1);
+	bool again;
 
 	spin_lock(&c->lock);
-	list_splice_init(&c->waiting, &woken);
+	fence = c->fence;
+	c->fence = NULL;
+	again = io_regbuf_copies_arm(c);
+	if (!again)
+		list_splice_init(&c->waiting, &woken);
 	spin_unlock(&c->lock);
-	/* @work may be queued again from here on */
+	/* @work may run again from here on */
+	dma_fence_put(fence);
+	if (again)
+		return;
 	list_for_each_entry_safe(w, next, &woken, node) {
 		io_regbuf_wake(w->sk);
 		kfree(w);
@@ -220,14 +278,14 @@ static int io_regbuf_copies_wait(struct io_regbuf_copies *c, struct sock *sk)
 		w->sk = sk;
 		list_add_tail(&w->node, &c->waiting);
 	}
+	if (first) {
+		refcount_inc(&c->refs);
+		if (!io_regbuf_copies_arm(c))
+			queue_work(system_dfl_wq, &c->work);
+	}
 	spin_unlock(&c->lock);
 	if (known)
 		kfree(w);
-	if (first) {
-		refcount_inc(&c->refs);
-		dma_iobuf_queue_work(c->reg->buf, &c->work,
-				     io_regbuf_copies_work);
-	}
 	return -EAGAIN;
 }
 
