@@ -289,6 +289,24 @@ static int io_regbuf_copies_wait(struct io_regbuf_copies *c, struct sock *sk)
 	return -EAGAIN;
 }
 
+/*
+ * dma_buf_begin_cpu_access() would wait for a fence that has come since it was looked
+ * for.
+ */
+static int io_regbuf_begin(struct dma_buf *dmabuf)
+{
+	int ret = 0;
+
+	if (dmabuf->ops->begin_cpu_access)
+		ret = dmabuf->ops->begin_cpu_access(dmabuf, DMA_TO_DEVICE);
+	if (ret)
+		return io_regbuf_exporter_error(ret);
+	if (dma_resv_test_signaled(dmabuf->resv, IO_REGBUF_FENCES))
+		return 0;
+	dma_buf_end_cpu_access(dmabuf, DMA_TO_DEVICE);
+	return -EINTR;
+}
+
 /**
  * io_regbuf_copies_open - before the CPU writes to an area
  * @area:	the area, with &io_regbuf_area.copies
@@ -306,11 +324,8 @@ int io_regbuf_copies_open(const struct io_regbuf_area *area, struct sock *sk)
 
 	if (!dma_resv_test_signaled(dmabuf->resv, IO_REGBUF_FENCES))
 		return io_regbuf_copies_wait(c, sk);
-	ret = dma_buf_begin_cpu_access(dmabuf, DMA_TO_DEVICE);
-	if (!ret)
-		return 0;
-	ret = io_regbuf_exporter_error(ret);
-	/* there is now, and something else to do meanwhile */
+	ret = io_regbuf_begin(dmabuf);
+	/* there is now, or something else to do meanwhile */
 	return ret == -EINTR ? io_regbuf_copies_wait(c, sk) : ret;
 }
 
