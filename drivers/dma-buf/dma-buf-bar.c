@@ -182,6 +182,10 @@ static LIST_HEAD(bar_devs);
 /* debugfs: the next bar_fail_count maps fail with bar_fail_errno */
 static atomic_t bar_fail_count;
 static u32 bar_fail_errno = ENOMEM;
+/* the same for the CPU's accesses, and how many of the next add a fence meanwhile */
+static atomic_t bar_fail_cpu_count;
+static u32 bar_fail_cpu_errno = ENOMEM;
+static atomic_t bar_cpu_fence_count;
 static atomic_t bar_maps_live;
 
 static void bar_dev_release(struct kref *ref)
@@ -809,14 +813,17 @@ static struct sg_table *bar_map_pieces(struct dma_buf_attachment *attach,
 	return sgt;
 }
 
-/* What is to go wrong with this map; 0: nothing */
-static int bar_fail_map(void)
+/* What is to go wrong with this; 0: nothing */
+static int bar_fail(atomic_t *count, u32 err)
 {
-	u32 err = READ_ONCE(bar_fail_errno);
-
-	if (atomic_dec_if_positive(&bar_fail_count) < 0)
+	if (atomic_dec_if_positive(count) < 0)
 		return 0;
 	return err && err <= MAX_ERRNO ? -(int)err : -EIO;
+}
+
+static int bar_fail_map(void)
+{
+	return bar_fail(&bar_fail_count, READ_ONCE(bar_fail_errno));
 }
 
 /* May the memory be mapped where it is; moves it if that is what it takes */
@@ -969,6 +976,21 @@ static void bar_vunmap(struct dma_buf *dmabuf, struct iosys_map *map)
 	bar_buf_bar_unmapped(buf);
 }
 
+/* Somebody else may begin to work on the memory at any time, so just then, too */
+static int bar_begin_cpu_access(struct dma_buf *dmabuf,
+				enum dma_data_direction dir)
+{
+	int ret;
+
+	ret = bar_fail(&bar_fail_cpu_count, READ_ONCE(bar_fail_cpu_errno));
+	if (ret || atomic_dec_if_positive(&bar_cpu_fence_count) < 0)
+		return ret;
+	dma_resv_lock(dmabuf->resv, NULL);
+	ret = bar_fence_install(dmabuf->priv);
+	dma_resv_unlock(dmabuf->resv);
+	return ret;
+}
+
 static void bar_buf_free(struct bar_buf *buf)
 {
 	bar_store_put(buf->old);
@@ -1018,6 +1040,7 @@ static const struct dma_buf_ops bar_ops_vmap = {
 	.unmap_dma_buf	= bar_unmap,
 	.vmap		= bar_vmap,
 	.vunmap		= bar_vunmap,
+	.begin_cpu_access = bar_begin_cpu_access,
 	.release	= bar_release,
 };
 
@@ -1580,6 +1603,11 @@ static void __init bar_debugfs_init(void)
 
 	debugfs_create_u32("fail_map_errno", 0600, dir, &bar_fail_errno);
 	debugfs_create_atomic_t("fail_map_count", 0600, dir, &bar_fail_count);
+	debugfs_create_u32("fail_cpu_errno", 0600, dir, &bar_fail_cpu_errno);
+	debugfs_create_atomic_t("fail_cpu_count", 0600, dir,
+				&bar_fail_cpu_count);
+	debugfs_create_atomic_t("cpu_fence_count", 0600, dir,
+				&bar_cpu_fence_count);
 	debugfs_create_atomic_t("maps_live", 0400, dir, &bar_maps_live);
 }
 
