@@ -3,142 +3,16 @@
  * Areas that may be copied to (IO_REGBUF_DMABUF_COPY_OK): receives without a card, by
  * any TCP socket, and what a card has not written. All that was copied is counted.
  */
-#include <pthread.h>
-#include <unistd.h>
 #include <linux/dma-buf-bar.h>
 
 #include "common.h"
-#include "relay.h"
+#include "copier.h"
 
 #define SEED		NET_SEED
-#define SIZE		(4 * MiB)
+#define SIZE		COPIER_SIZE
 #define FAIL_ERRNO	"/sys/kernel/debug/dma_buf_bar/fail_map_errno"
 #define FAIL_COUNT	"/sys/kernel/debug/dma_buf_bar/fail_map_count"
 #define QUIET		300	/* milliseconds in which nothing arrives */
-#define FULL		1000	/* times that there may be no room left */
-
-/* --- what the tests share --- */
-
-/* PCI memory that its exporter maps for the CPU, in place of what @r has */
-static int map_bar(struct relay *r, __u32 flags)
-{
-	mem_destroy(&r->mem);
-	return mem_create_bar(&r->mem, SIZE, flags, 0) ?:
-	       mem_poison(&r->mem, 0, SIZE, POISON);
-}
-
-/* The memory in @slot, for the drive */
-static int store(struct relay *r, unsigned int slot, __u32 flags)
-{
-	struct io_uring_regbuf_desc d = desc_dmabuf(r->mem.fd, r->disk);
-
-	d.flags = flags;
-	return reg_one(&r->ring, slot, &d);
-}
-
-/* A ring with memory in slot 0 that may be copied to, and no card */
-static int up(struct relay *r, enum mem_kind kind, const char **why)
-{
-	bool bar = kind == MEM_BAR;
-	int ret;
-
-	relay_init(r);
-	ret = netrig_up(&r->net, NULL, MEM_UDMABUF, 0, why);
-	if (!ret)
-		ret = relay_store(r, kind, SIZE, ZCRX_RING, why);
-	if (!ret && bar)
-		ret = map_bar(r, DMA_BUF_BAR_VMAP);
-	return ret ?: store(r, 0, IO_REGBUF_DMABUF_COPY_OK);
-}
-
-#define UP(r, kind) do {						\
-	const char *why_ = NULL;					\
-	int ret_ = up(r, kind, &why_);					\
-									\
-	if (why_)							\
-		SKIP(return, "%s", why_);				\
-	ASSERT_EQ(0, ret_);						\
-} while (0)
-
-/* An instance without a card, and a connection by loopback */
-static int open_local(struct relay *r, __u64 off, __u64 len)
-{
-	struct io_uring_zcrx_area_reg area = area_slot(0, off, len);
-	int ret = zcrx_open(&r->z, &r->ring, 0, &area);
-
-	return ret ?: net_local("127.0.0.1", &r->tcp);
-}
-
-static __u64 copied_bytes(struct relay *r, unsigned int slot)
-{
-	struct io_uring_query_regbuf_map q;
-
-	return query_map(&r->ring, slot, 0, &q) ? -1ULL : q.copied_bytes;
-}
-
-/* Of all that has been received */
-#define CHECK_COPIED(r, bytes, pieces) do {				\
-	EXPECT_EQ(bytes, (r)->z.stats->copy_bytes);			\
-	EXPECT_EQ(pieces, (r)->z.stats->copy_count);			\
-	EXPECT_EQ(bytes, copied_bytes(r, 0));				\
-} while (0)
-
-/* What was received, and how */
-struct taken {
-	unsigned int pieces;
-	unsigned int full;	/* times that there was no room left */
-	__u64 in[4];		/* bytes by area */
-};
-
-static int receive(struct relay *r, __u32 len)
-{
-	if (!zcrx_prep(&r->z, r->tcp.rx, len, RELAY_RECV))
-		return -EBUSY;
-	return uring_submit(&r->ring, 0) == 1 ? 0 : -EIO;
-}
-
-/* Gives back at once, which the instance finds when there is no room, and it is flushed */
-static int take(struct relay *r, const struct piece *p, struct taken *t)
-{
-	struct uring_res res;
-	struct arrived a;
-	__u64 got = 0;
-	int ret = receive(r, p->len);
-
-	while (!ret && got < p->len) {
-		ret = relay_next(r, p, got, &a);
-		if (ret == -ENOMEM && t->full < FULL) {
-			t->full++;
-			ret = zcrx_flush(&r->z) ?: receive(r, p->len - got);
-		} else if (ret > 0) {
-			zcrx_return(&r->z, a.off, a.len);
-			t->in[a.off >> IORING_ZCRX_AREA_SHIFT] += a.len;
-			t->pieces++;
-			got += ret;
-			ret = 0;
-		}
-	}
-	if (ret)
-		return ret;
-	ret = uring_wait(&r->ring, &res, net_patience());
-	return ret ?: res.res;
-}
-
-/* The peer sends it meanwhile */
-static int stream(struct relay *r, const struct piece *p, struct taken *t)
-{
-	struct sender s;
-	int ret, err;
-
-	ret = sender_start(&s, r->tcp.tx, p);
-	if (ret)
-		return ret;
-	ret = take(r, p, t);
-	if (ret)
-		shutdown(s.fd, SHUT_RDWR);
-	err = sender_join(&s);
-	return ret ?: err;
-}
 
 /* --- no card --- */
 
@@ -182,7 +56,7 @@ FIXTURE_SETUP(nodev)
 	const char *why = NULL;
 	int ret;
 
-	UP(r, variant->kind);
+	COPIER_UP(r, variant->kind);
 	if (variant->card) {
 		ret = netrig_up(&r->net, variant->card, MEM_UDMABUF, 0, &why);
 		if (why)
@@ -233,7 +107,7 @@ TEST_F(nodev, streams)
 	struct relay *r = &self->relay;
 	struct taken t = { 0 };
 
-	ASSERT_EQ(0, stream(r, &p, &t));
+	ASSERT_EQ(0, copier_stream(r, &p, &t));
 	EXPECT_GT(t.full, 0);
 	CHECK_COPIED(r, p.len, t.pieces);
 	EXPECT_EQ(NO_MISMATCH, mem_check_poison(&r->mem, 0, MiB, POISON));
@@ -254,7 +128,7 @@ FIXTURE_VARIANT_ADD(local, bar) { .kind = MEM_BAR };
 
 FIXTURE_SETUP(local)
 {
-	UP(&self->relay, variant->kind);
+	COPIER_UP(&self->relay, variant->kind);
 }
 
 FIXTURE_TEARDOWN(local)
@@ -275,8 +149,8 @@ TEST_F(local, part_of_a_part)
 	d.size = 2 * MiB;
 	ASSERT_EQ(0, reg_one(&r->ring, 0, &d));
 	r->base = d.dmabuf_off;
-	ASSERT_EQ(0, open_local(r, MiB, MiB));
-	ASSERT_EQ(0, stream(r, &p, &t));
+	ASSERT_EQ(0, copier_open(r, MiB, MiB));
+	ASSERT_EQ(0, copier_stream(r, &p, &t));
 	CHECK_COPIED(r, p.len, t.pieces);
 	EXPECT_EQ(NO_MISMATCH, mem_check_poison(&r->mem, 0, 2 * MiB, POISON));
 	EXPECT_EQ(NO_MISMATCH, mem_check_poison(&r->mem, 3 * MiB, MiB, POISON));
@@ -290,12 +164,12 @@ TEST_F(local, nearly_full)
 	struct taken t = { 0 };
 	struct arrived kept;
 
-	ASSERT_EQ(0, open_local(r, 0, 2 * 4096));
+	ASSERT_EQ(0, copier_open(r, 0, 2 * 4096));
 	ASSERT_EQ(0, piece_send(r->tcp.tx, &keep, 0));
 	ASSERT_NE(NULL, zcrx_prep(&r->z, r->tcp.rx, keep.len, RELAY_RECV));
 	ASSERT_EQ(1, relay_arrive(r, &keep, &kept, 1));
 	ASSERT_EQ(0, uring_do(&r->ring));
-	ASSERT_EQ(0, stream(r, &p, &t));
+	ASSERT_EQ(0, copier_stream(r, &p, &t));
 	EXPECT_GE(t.full, 15);
 	EXPECT_EQ(NO_MISMATCH, mem_check(&r->mem, kept.off, 0, keep.len, SEED));
 	CHECK_COPIED(r, keep.len + p.len, t.pieces + 1);
@@ -312,11 +186,11 @@ TEST_F(local, several_areas)
 	};
 	struct taken t = { 0 };
 
-	ASSERT_EQ(0, open_local(r, 0, 64 * KiB));
-	ASSERT_EQ(0, store(r, 1, 0));
+	ASSERT_EQ(0, copier_open(r, 0, 64 * KiB));
+	ASSERT_EQ(0, copier_store(r, 1, 0));
 	EXPECT_EQ(-EOPNOTSUPP, zcrx_add_area(&r->z, &areas[0]));
 	ASSERT_EQ(0, zcrx_add_area(&r->z, &areas[1]));
-	ASSERT_EQ(0, stream(r, &p, &t));
+	ASSERT_EQ(0, copier_stream(r, &p, &t));
 	EXPECT_EQ(0, t.full);
 	EXPECT_GT(t.in[0], 0);
 	EXPECT_GT(t.in[1], 0);
@@ -331,10 +205,10 @@ TEST_F(local, slot_is_cleared)
 	struct relay *r = &self->relay;
 	struct taken t = { 0 };
 
-	ASSERT_EQ(0, open_local(r, 0, SIZE));
-	ASSERT_EQ(0, stream(r, &p, &t));
+	ASSERT_EQ(0, copier_open(r, 0, SIZE));
+	ASSERT_EQ(0, copier_stream(r, &p, &t));
 	ASSERT_EQ(0, reg_clear(&r->ring, 0));
-	ASSERT_EQ(0, stream(r, &p, &t));
+	ASSERT_EQ(0, copier_stream(r, &p, &t));
 	EXPECT_EQ(2 * p.len, r->z.stats->copy_bytes);
 	EXPECT_EQ(t.pieces, r->z.stats->copy_count);
 	EXPECT_EQ(1, bufinfo_attachments(r->mem.fd));
@@ -351,8 +225,8 @@ TEST_F(local, sends_count_too)
 	struct taken t = { 0 };
 	struct uring_res res;
 
-	ASSERT_EQ(0, open_local(r, 0, SIZE));
-	ASSERT_EQ(0, stream(r, &p, &t));
+	ASSERT_EQ(0, copier_open(r, 0, SIZE));
+	ASSERT_EQ(0, copier_stream(r, &p, &t));
 	ASSERT_EQ(0, mem_fill(&r->mem, 0, 0, 4096, SEED));
 	sqe = uring_sqe(&r->ring);
 	sqe->opcode = IORING_OP_SEND_ZC;
@@ -360,42 +234,28 @@ TEST_F(local, sends_count_too)
 	sqe->fd = r->tcp.tx;
 	sqe->len = 4096;
 	ASSERT_EQ(4096, uring_do(&r->ring));
-	EXPECT_EQ(p.len + 4096, copied_bytes(r, 0));
+	EXPECT_EQ(p.len + 4096, copier_bytes(r, 0));
 	EXPECT_EQ(p.len, r->z.stats->copy_bytes);
 	EXPECT_EQ(0, uring_peek(&r->ring, &res));
 }
 
-/* Nothing is copied before the exporter is ready, and nobody waits but this */
-TEST_F(local, exporter_is_waited_for)
+/* As the CPU writes to it, the memory stays where it is until the area has ended */
+TEST_F(local, exporter_wants_to_move_it)
 {
 	const struct piece p = { SEED, 0, 64 * KiB };
 	struct relay *r = &self->relay;
-	struct arrived pieces[64];
-	struct io_uring_sqe *sqe;
-	struct uring other;
-	int nr;
+	struct taken t = { 0 };
 
 	if (variant->kind != MEM_BAR)
-		SKIP(return, "it has no work to do");
-	ASSERT_EQ(0, uring_init(&other, 8, 0));
-	ASSERT_EQ(0, open_local(r, 0, SIZE));
-	ASSERT_EQ(0, bar_fence(&r->mem, 1));
-	ASSERT_EQ(0, receive(r, 0));
-	ASSERT_EQ(0, piece_send(r->tcp.tx, &p, 0));
-	EXPECT_EQ(-ETIME, uring_submit_for(&r->ring, 1, QUIET));
-	EXPECT_EQ(0, uring_ready(&r->ring));
-	EXPECT_EQ(0, copied_bytes(r, 0));
-	EXPECT_EQ(NO_MISMATCH, mem_check_poison(&r->mem, 0, SIZE, POISON));
-	/* this ring, and who needs its lock */
-	sqe = uring_sqe(&r->ring);
-	sqe->opcode = IORING_OP_NOP;
-	EXPECT_EQ(0, uring_do(&r->ring));
-	EXPECT_EQ(0, reg_clone(&other, &r->ring));
-	ASSERT_EQ(0, bar_fence(&r->mem, 0));
-	nr = relay_arrive(r, &p, pieces, ARRAY_SIZE(pieces));
-	ASSERT_GT(nr, 0);
-	CHECK_COPIED(r, p.len, (unsigned int)nr);
-	uring_exit(&other);
+		SKIP(return, "it does not move");
+	ASSERT_EQ(0, copier_open(r, 0, SIZE));
+	EXPECT_EQ(-EBUSY, bar_move(&r->mem, DMA_BUF_BAR_PLACE_B));
+	ASSERT_EQ(0, reg_clear(&r->ring, 0));
+	EXPECT_EQ(-EBUSY, bar_move(&r->mem, DMA_BUF_BAR_PLACE_B));
+	ASSERT_EQ(0, copier_stream(r, &p, &t));
+	ASSERT_EQ(0, relay_close(r));
+	EXPECT_TRUE(bufinfo_wait(r->mem.fd, 0, net_patience()));
+	EXPECT_EQ(0, bar_move(&r->mem, DMA_BUF_BAR_PLACE_B));
 }
 
 /* With connections that wait for the exporter, and with one that does not */
@@ -403,17 +263,21 @@ TEST_F(local, ring_ends)
 {
 	const struct piece p = { SEED, 0, 32 * MiB };
 	struct relay *r = &self->relay;
+	struct uring_res res;
 	struct arrived a;
 	struct sender s;
 
-	ASSERT_EQ(0, open_local(r, 0, SIZE));
-	ASSERT_EQ(0, receive(r, 0));
+	ASSERT_EQ(0, copier_open(r, 0, SIZE));
+	ASSERT_EQ(0, copier_receive(r, 0));
 	ASSERT_EQ(0, sender_start(&s, r->tcp.tx, &p));
 	for (__u64 got = 0; got < 256 * KiB; got += a.len)
 		ASSERT_GT(relay_next(r, &p, got, &a), 0);
 	if (variant->kind == MEM_BAR) {
 		ASSERT_EQ(0, bar_fence(&r->mem, 1));
-		uring_submit_for(&r->ring, 1, QUIET);
+		/* what was copied before that */
+		while (uring_peek(&r->ring, &res))
+			ASSERT_GT(res.res, 0);
+		EXPECT_EQ(-ETIME, uring_submit_for(&r->ring, 1, QUIET));
 	}
 	EXPECT_EQ(0, relay_close(r));
 	net_close(&r->tcp);
@@ -430,10 +294,10 @@ TEST_F(local, peer_hangs_up)
 	struct uring_res res;
 	int nr;
 
-	ASSERT_EQ(0, open_local(r, 0, SIZE));
+	ASSERT_EQ(0, copier_open(r, 0, SIZE));
 	if (variant->kind == MEM_BAR)
 		ASSERT_EQ(0, bar_fence(&r->mem, 1));
-	ASSERT_EQ(0, receive(r, 0));
+	ASSERT_EQ(0, copier_receive(r, 0));
 	ASSERT_EQ(0, piece_send(r->tcp.tx, &p, 0));
 	ASSERT_EQ(0, shutdown(r->tcp.tx, SHUT_WR));
 	if (variant->kind == MEM_BAR) {
@@ -486,13 +350,13 @@ TEST_F(local, errors)
 	REFUSED(-EINVAL, area_slot(0, 0, 4096 + 512));
 	EXPECT_EQ(-EOPNOTSUPP, attempt(r, area_slot(0, 0, SIZE), 8192));
 	EXPECT_EQ(-EINVAL, attempt(r, area_slot(0, 0, SIZE), 2048));
-	ASSERT_EQ(0, store(r, 1, 0));
+	ASSERT_EQ(0, copier_store(r, 1, 0));
 	REFUSED(-EOPNOTSUPP, area_slot(1, 0, SIZE));
-	ASSERT_EQ(0, store(r, 2, IO_REGBUF_DMABUF_COPY_OK | IO_REGBUF_DMABUF_RDONLY));
+	ASSERT_EQ(0, copier_store(r, 2, IO_REGBUF_DMABUF_COPY_OK | IO_REGBUF_DMABUF_RDONLY));
 	REFUSED(-EACCES, area_slot(2, 0, SIZE));
 	/* and what is right can be had */
-	ASSERT_EQ(0, open_local(r, 0, SIZE));
-	ASSERT_EQ(0, stream(r, &p, &t));
+	ASSERT_EQ(0, copier_open(r, 0, SIZE));
+	ASSERT_EQ(0, copier_stream(r, &p, &t));
 	CHECK_COPIED(r, p.len, t.pieces);
 }
 
@@ -516,13 +380,13 @@ TEST_F(local, exporters)
 		REFUSED(errors[i].err, area_slot(0, 0, SIZE));
 	}
 	ASSERT_EQ(0, reg_clear(&r->ring, 0));
-	ASSERT_EQ(0, map_bar(r, 0));
-	ASSERT_EQ(0, store(r, 0, IO_REGBUF_DMABUF_COPY_OK));
+	ASSERT_EQ(0, copier_map_bar(r, 0));
+	ASSERT_EQ(0, copier_store(r, 0, IO_REGBUF_DMABUF_COPY_OK));
 	REFUSED(-EOPNOTSUPP, area_slot(0, 0, SIZE));
 	ASSERT_EQ(0, reg_clear(&r->ring, 0));
 	/* in ordinary pages, which it does not map */
-	ASSERT_EQ(0, map_bar(r, DMA_BUF_BAR_VMAP | DMA_BUF_BAR_START_SYSTEM));
-	ASSERT_EQ(0, store(r, 0, IO_REGBUF_DMABUF_COPY_OK));
+	ASSERT_EQ(0, copier_map_bar(r, DMA_BUF_BAR_VMAP | DMA_BUF_BAR_START_SYSTEM));
+	ASSERT_EQ(0, copier_store(r, 0, IO_REGBUF_DMABUF_COPY_OK));
 	REFUSED(-EOPNOTSUPP, area_slot(0, 0, SIZE));
 }
 
@@ -540,8 +404,8 @@ FIXTURE_SETUP(carded)
 	struct relay *r = &self->relay;
 
 	RELAY_UP(r, MEM_BAR, SIZE, ZCRX_RING, MTU_PAGE_TCP4);
-	ASSERT_EQ(0, map_bar(r, DMA_BUF_BAR_VMAP));
-	ASSERT_EQ(0, store(r, 0, IO_REGBUF_DMABUF_COPY_OK));
+	ASSERT_EQ(0, copier_map_bar(r, DMA_BUF_BAR_VMAP));
+	ASSERT_EQ(0, copier_store(r, 0, IO_REGBUF_DMABUF_COPY_OK));
 }
 
 FIXTURE_TEARDOWN(carded)
@@ -567,7 +431,7 @@ static void check_both(struct __test_metadata *_metadata, struct relay *r)
 	CHECK_COPIED(r, 0, 0);
 	net_close(&r->tcp);
 	ASSERT_EQ(0, net_local("127.0.0.1", &r->tcp));
-	ASSERT_EQ(0, stream(r, &p, &t));
+	ASSERT_EQ(0, copier_stream(r, &p, &t));
 	CHECK_COPIED(r, p.len, t.pieces);
 	net_close(&r->tcp);
 	ASSERT_EQ(0, relay_connect(r, AF_INET));
@@ -587,7 +451,7 @@ TEST_F(carded, loopback_too_ordinary_memory)
 	mem_destroy(&r->mem);
 	ASSERT_EQ(0, mem_create(&r->mem, MEM_UDMABUF_4K, SIZE));
 	ASSERT_EQ(0, mem_poison(&r->mem, 0, SIZE, POISON));
-	ASSERT_EQ(0, store(r, 0, IO_REGBUF_DMABUF_COPY_OK));
+	ASSERT_EQ(0, copier_store(r, 0, IO_REGBUF_DMABUF_COPY_OK));
 	check_both(_metadata, r);
 }
 
@@ -610,7 +474,7 @@ TEST_F(carded, queued_before)
 	ASSERT_GT(relay_arrive(r, &all, pieces, ARRAY_SIZE(pieces)), 0);
 	EXPECT_EQ(0, sender_join(&s));
 	EXPECT_EQ(first.len, r->z.stats->copy_bytes);
-	EXPECT_EQ(first.len, copied_bytes(r, 0));
+	EXPECT_EQ(first.len, copier_bytes(r, 0));
 }
 
 /* Without leave nothing is copied, and nothing is lost */
@@ -619,7 +483,7 @@ TEST_F(carded, may_not)
 	const struct piece p = { SEED, 0, 48 * KiB };
 	struct relay *r = &self->relay;
 
-	ASSERT_EQ(0, store(r, 0, 0));
+	ASSERT_EQ(0, copier_store(r, 0, 0));
 	ASSERT_EQ(0, relay_connect(r, AF_INET));
 	ASSERT_EQ(0, piece_send(r->tcp.tx, &p, 0));
 	ASSERT_EQ(0, net_wait_acked(r->tcp.tx));
@@ -639,8 +503,8 @@ TEST_F(carded, exporter_without_a_view)
 	struct relay_run run = { 0 };
 
 	ASSERT_EQ(0, reg_clear(&r->ring, 0));
-	ASSERT_EQ(0, map_bar(r, 0));
-	ASSERT_EQ(0, store(r, 0, IO_REGBUF_DMABUF_COPY_OK));
+	ASSERT_EQ(0, copier_map_bar(r, 0));
+	ASSERT_EQ(0, copier_store(r, 0, IO_REGBUF_DMABUF_COPY_OK));
 	ASSERT_EQ(0, relay_open(r, 0, CARD_AREA));
 	ASSERT_EQ(0, relay_connect(r, AF_INET));
 	ASSERT_EQ(0, relay_run(r, &p, &run));
@@ -662,15 +526,34 @@ TEST_F(carded, one_of_two)
 		second = area_slot(0, SIZE / 2, 128 * KiB);
 	struct taken t = { 0 };
 
-	ASSERT_EQ(0, store(r, 1, 0));
+	ASSERT_EQ(0, copier_store(r, 1, 0));
 	ASSERT_EQ(0, relay_open_area(r, &first));
 	ASSERT_EQ(0, zcrx_add_area(&r->z, &second));
 	ASSERT_EQ(0, net_local("127.0.0.1", &r->tcp));
-	ASSERT_EQ(0, stream(r, &p, &t));
+	ASSERT_EQ(0, copier_stream(r, &p, &t));
 	EXPECT_EQ(0, t.in[0]);
 	EXPECT_EQ(p.len, t.in[1]);
 	CHECK_COPIED(r, p.len, t.pieces);
-	EXPECT_EQ(0, copied_bytes(r, 1));
+	EXPECT_EQ(0, copier_bytes(r, 1));
+}
+
+/*
+ * What sockets have of the area keeps neither its memory nor the slot: who opened them
+ * may be anybody
+ */
+TEST_F(carded, ring_ends_first)
+{
+	const struct piece p = { SEED, 0, 64 * KiB };
+	struct relay *r = &self->relay;
+
+	ASSERT_EQ(0, relay_open(r, 0, CARD_AREA));
+	ASSERT_EQ(0, relay_connect(r, AF_INET));
+	ASSERT_EQ(0, piece_send(r->tcp.tx, &p, 0));
+	ASSERT_EQ(0, net_wait_acked(r->tcp.tx));
+	EXPECT_EQ(-EBUSY, bar_move(&r->mem, DMA_BUF_BAR_PLACE_B));
+	ASSERT_EQ(0, relay_close(r));
+	EXPECT_TRUE(bufinfo_wait(r->mem.fd, 0, net_patience()));
+	EXPECT_EQ(0, bar_move(&r->mem, DMA_BUF_BAR_PLACE_B));
 }
 
 /* The card goes, with the area that it wrote to: by loopback it is still received */
@@ -685,10 +568,10 @@ TEST_F(carded, card_goes)
 	ASSERT_EQ(0, net_driver(&r->net, driver, sizeof(driver)));
 	ASSERT_EQ(0, relay_open(r, 0, CARD_AREA));
 	ASSERT_EQ(0, net_local("127.0.0.1", &r->tcp));
-	ASSERT_EQ(0, stream(r, &p, &t));
+	ASSERT_EQ(0, copier_stream(r, &p, &t));
 	ASSERT_EQ(0, net_unbind(&r->net, driver));
 	r->settled = false;
-	ret = zcrx_flush(&r->z) ?: stream(r, &p, &t);
+	ret = zcrx_flush(&r->z) ?: copier_stream(r, &p, &t);
 	EXPECT_EQ(0, net_rebind(&r->net, driver));
 	ASSERT_EQ(0, ret);
 	CHECK_COPIED(r, 2 * p.len, t.pieces);
