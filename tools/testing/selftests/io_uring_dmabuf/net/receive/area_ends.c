@@ -5,9 +5,11 @@
  */
 #include <signal.h>
 #include <sys/wait.h>
+#include <linux/dma-buf-bar.h>
 
 #include "common.h"
 #include "relay.h"
+#include "steer.h"
 
 #define SEED	NET_SEED
 #define SIZE	(4 * MiB)
@@ -16,6 +18,7 @@
 #define QUEUED	(16 * 4096)	/* and that it has not taken */
 #define MAX	512
 #define TAG	0x7a67
+#define QUIET	300	/* milliseconds in which nothing arrives */
 
 static const struct piece first = { SEED, 0, HELD };
 static const struct piece second = { SEED + 1, 0, QUEUED };
@@ -29,15 +32,18 @@ FIXTURE(area_ends) {
 };
 
 FIXTURE_VARIANT(area_ends) {
+	const char *card;
 	enum mem_kind kind;
 };
 
-FIXTURE_VARIANT_ADD(area_ends, udmabuf) { .kind = MEM_UDMABUF_4K };
-FIXTURE_VARIANT_ADD(area_ends, bar) { .kind = MEM_BAR };
+FIXTURE_VARIANT_ADD(area_ends, udmabuf) { .card = "e1000e", .kind = MEM_UDMABUF_4K };
+FIXTURE_VARIANT_ADD(area_ends, bar) { .card = "e1000e", .kind = MEM_BAR };
+FIXTURE_VARIANT_ADD(area_ends, igb) { .card = "igb", .kind = MEM_UDMABUF_4K };
 
 FIXTURE_SETUP(area_ends)
 {
-	RELAY_UP(&self->relay, variant->kind, SIZE, ZCRX_RING, MTU_PAGE_TCP4);
+	RELAY_UP_CARD(&self->relay, variant->card, variant->kind, SIZE, ZCRX_RING,
+		      MTU_PAGE_TCP4);
 	ASSERT_EQ(0, net_driver(&self->relay.net, self->driver, sizeof(self->driver)));
 }
 
@@ -167,6 +173,36 @@ TEST_F(area_ends, area_first)
 	EXPECT_TRUE(bufinfo_wait(r->mem.fd, 0, net_patience()));
 }
 
+/*
+ * The exporter asks in vain until the area has ended. From then on nobody writes to the
+ * memory, whatever arrives
+ */
+TEST_F(area_ends, exporter_wants_it_back)
+{
+	const struct piece p = { SEED + 3, 0, 1 * MiB };
+	struct relay *r = &self->relay;
+	bool bar = mem_is_bar(&r->mem);
+	struct receiver rx;
+
+	hold(_metadata, self, 0);
+	if (bar) {
+		EXPECT_EQ(-EBUSY, bar_revoke(&r->mem, true));
+		EXPECT_EQ(-EBUSY, bar_move(&r->mem, DMA_BUF_BAR_PLACE_B));
+	}
+	check_held(_metadata, self, &r->ring, 0);
+	ASSERT_EQ(0, relay_close(r));
+	EXPECT_TRUE(bufinfo_wait(r->mem.fd, 0, net_patience()));
+	ASSERT_EQ(0, mem_poison(&r->mem, 0, SIZE, POISON));
+	net_close(&r->tcp);
+	ASSERT_EQ(0, relay_connect(r, AF_INET));
+	ASSERT_EQ(0, receiver_start(&rx, r->tcp.rx, &p, 1));
+	EXPECT_EQ(0, piece_send(r->tcp.tx, &p, 0));
+	EXPECT_EQ(0, receiver_join(&rx));
+	EXPECT_EQ(NO_MISMATCH, mem_check_poison(&r->mem, 0, SIZE, POISON));
+	if (bar)
+		EXPECT_EQ(0, bar_revoke(&r->mem, true));
+}
+
 /* The instance lasts as long as a ring that has imported it */
 TEST_F(area_ends, imported)
 {
@@ -231,7 +267,7 @@ TEST_F(area_ends, opened_while_the_card_is_down)
 	struct relay_run run = { 0 };
 
 	ASSERT_EQ(0, net_link(&r->net, NET_CARD, false));
-	ASSERT_EQ(0, zcrx_open(&r->z, &r->ring, relay_ifindex(r), &area));
+	ASSERT_EQ(0, zcrx_open_queue(&r->z, &r->ring, relay_ifindex(r), r->queue, &area));
 	ASSERT_EQ(0, net_link(&r->net, NET_CARD, true));
 	ASSERT_EQ(0, relay_connect(r, AF_INET));
 	ASSERT_EQ(0, relay_run(r, &p, &run));
@@ -245,6 +281,8 @@ static void card_back(struct __test_metadata *_metadata,
 	ASSERT_EQ(0, net_rebind(n, self->driver));
 	self->unbound = false;
 	ASSERT_EQ(0, net_configure(n, NET_CARD));
+	if (self->relay.queue)
+		ASSERT_EQ(0, steer_all(n, 0));
 	ASSERT_EQ(0, rings_split(n, SPLIT_ON));
 	ASSERT_EQ(0, relay_side(&self->relay, NET_CARD, MTU_PAGE_TCP4));
 }
@@ -255,6 +293,7 @@ TEST_F(area_ends, unbind)
 	struct relay *r = &self->relay;
 	struct io_uring_zcrx_area_reg area = area_slot(0, 0, AREA);
 	struct relay_run run = { 0 };
+	struct uring_res res;
 
 	hold(_metadata, self, 0);
 	ASSERT_NE(NULL, zcrx_prep(&r->z, r->tcp.rx, 0, RELAY_RECV));
@@ -266,6 +305,12 @@ TEST_F(area_ends, unbind)
 	area.rq_area_token = 0;
 	EXPECT_EQ(-EFAULT, zcrx_add_area(&r->z, &area));
 	EXPECT_EQ(1, bufinfo_attachments(r->mem.fd));
+	/* what was queued, and the receive waits for its connection as others do */
+	while (uring_peek(&r->ring, &res)) {
+		EXPECT_GT(res.res, 0);
+		EXPECT_NE(0, res.flags & IORING_CQE_F_MORE);
+	}
+	EXPECT_TRUE(uring_quiet(&r->ring, QUIET));
 	net_close(&r->tcp);
 	uring_exit(&r->ring);
 	zcrx_forget(&r->z);
