@@ -81,6 +81,8 @@ TEST_F(dmabuf_area, that_may_be_revoked)
 {
 	static const __u32 flags[] = {
 		DMA_BUF_BAR_VFIO, DMA_BUF_BAR_TENSTORRENT, DMA_BUF_BAR_NO_PIN,
+		/* that cannot be reached, for which its exporter has a number of its own */
+		DMA_BUF_BAR_NVIDIA | DMA_BUF_BAR_UNREACHABLE,
 	};
 	struct relay *r = &self->relay;
 
