@@ -6,6 +6,7 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <linux/capability.h>
+#include <linux/dma-buf-bar.h>
 
 #include "acct.h"
 #include "common.h"
@@ -13,6 +14,7 @@
 
 #define SIZE	ACCT_SIZE
 #define PAGE	4096ULL
+#define REFILL	(PAGE + ZCRX_ENTRIES * sizeof(struct io_uring_zcrx_rqe))	/* its ring */
 
 FIXTURE(area_charges) {
 	struct relay relay;
@@ -74,11 +76,12 @@ static int prepare(struct acct *a, struct uring *ring, __u32 flags, __u64 *base)
 	return 0;
 }
 
-static int open_area(struct uring *ring, struct zcrx *z)
+/* Without a device if @ifindex is 0 */
+static int open_area(struct uring *ring, struct zcrx *z, unsigned int ifindex)
 {
 	struct io_uring_zcrx_area_reg area = area_slot(0, 0, SIZE);
 
-	return zcrx_open(z, ring, relay_ifindex(relay), &area);
+	return zcrx_open(z, ring, ifindex, &area);
 }
 
 /* @memory: bytes of it that are charged for the area, and were not for the slot */
@@ -93,13 +96,13 @@ static int costs(struct acct *a, __u32 flags, __u64 memory)
 	CHECK(!prepare(a, &ring, flags, &base));
 	attached = bufinfo_attachments(a->mem.fd);
 	/* the mapping's table, and the refill ring */
-	price = memory + a->table + PAGE + ZCRX_ENTRIES * sizeof(struct io_uring_zcrx_rqe);
+	price = memory + a->table + REFILL;
 	CHECK(!acct_limit(base + price - PAGE));
-	CHECK(open_area(&ring, &z) == -ENOMEM);
+	CHECK(open_area(&ring, &z, relay_ifindex(relay)) == -ENOMEM);
 	CHECK(acct_locked_becomes(a, base));
 	CHECK(bufinfo_wait(a->mem.fd, attached, net_patience()));
 	CHECK(!acct_limit(base + price));
-	CHECK(!open_area(&ring, &z));
+	CHECK(!open_area(&ring, &z, relay_ifindex(relay)));
 	CHECK(acct_locked_becomes(a, base + price));
 	/* one more of the same memory */
 	CHECK(!zcrx_add_area(&z, &more));
@@ -138,6 +141,39 @@ TEST_F(area_charges, of_a_slot)
 TEST_F(area_charges, of_a_pinned_slot)
 {
 	EXPECT_EQ(0, acct_run(pinned_child, &self->acct));
+}
+
+/* The slot has paid for the CPU's mapping, too; the area has the slot's charges */
+static int copied_child(struct acct *a)
+{
+	struct uring ring;
+	struct zcrx z;
+	__u64 nothing = acct_locked(a), base;
+
+	CHECK(!prepare(a, &ring, IO_REGBUF_DMABUF_COPY_OK, &base));
+	CHECK(base >= nothing + SIZE);
+	CHECK(!acct_limit(base + REFILL - PAGE));
+	CHECK(open_area(&ring, &z, 0) == -ENOMEM);
+	CHECK(acct_locked_becomes(a, base));
+	CHECK(!acct_limit(base + REFILL));
+	CHECK(!open_area(&ring, &z, 0));
+	CHECK(acct_locked_becomes(a, base + REFILL));
+	CHECK(!reg_clear(&ring, 0));
+	lab_sleep_ms(100);
+	CHECK(acct_locked(a) == base + REFILL);
+	uring_exit(&ring);
+	zcrx_forget(&z);
+	CHECK(acct_locked_becomes(a, nothing));
+	return 0;
+}
+
+TEST_F(area_charges, of_an_area_that_is_copied_to)
+{
+	if (mem_is_bar(&self->acct.mem)) {
+		mem_destroy(&self->acct.mem);
+		ASSERT_EQ(0, mem_create_bar(&self->acct.mem, SIZE, DMA_BUF_BAR_VMAP, 0));
+	}
+	EXPECT_EQ(0, acct_run(copied_child, &self->acct));
 }
 
 TEST_HARNESS_MAIN
