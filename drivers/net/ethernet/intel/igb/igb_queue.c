@@ -43,7 +43,9 @@ static int igb_queue_mem_alloc(struct net_device *netdev,
 		return -EOPNOTSUPP;
 
 	pm_runtime_get_sync(netdev->dev.parent);
-	there = !netif_running(netdev) || igb_open_ring(adapter, idx);
+	/* until it is opened it may have fewer queues than it says */
+	there = netif_running(netdev) ? !!igb_open_ring(adapter, idx) :
+					idx < adapter->num_rx_queues;
 	pm_runtime_put(netdev->dev.parent);
 	if (!there)
 		return -ENETDOWN;
@@ -82,8 +84,8 @@ static bool igb_disable_rx_queue(struct igb_adapter *adapter,
 }
 
 /* The lock of the device is held from here until the queue is started again. If the
- * device is detached, it is down: its rings are empty, and its registers are left
- * alone.
+ * device is stopped (suspended, or a PCI error) its rings are empty, and its
+ * registers are left alone.
  */
 static int igb_queue_stop(struct net_device *netdev, void *per_queue_mem,
 			  int idx)
@@ -97,7 +99,7 @@ static int igb_queue_stop(struct net_device *netdev, void *per_queue_mem,
 	if (!ring || !ring->split)
 		return 0;
 
-	if (netif_device_present(netdev)) {
+	if (!test_bit(__IGB_STOPPED, &adapter->state)) {
 		if (igb_disable_rx_queue(adapter, ring)) {
 			/* the other direction waits for as long */
 			napi_disable_locked(&ring->q_vector->napi);
@@ -126,11 +128,7 @@ static int igb_queue_start(struct net_device *netdev,
 		page_pool_destroy(mem->pool);
 	} else {
 		ring->split->pool = mem->pool;
-		if (!netif_device_present(netdev)) {
-			/* whoever attaches it starts it */
-		} else if (test_bit(__IGB_DOWN, &adapter->state)) {
-			igb_up(adapter);
-		} else {
+		if (!test_bit(__IGB_STOPPED, &adapter->state)) {
 			igb_configure_rx_ring(adapter, ring);
 			igb_alloc_rx_buffers_split(ring, igb_desc_unused(ring));
 			napi_enable_locked(&ring->q_vector->napi);
@@ -138,11 +136,31 @@ static int igb_queue_start(struct net_device *netdev,
 			local_bh_disable();
 			napi_schedule(&ring->q_vector->napi);
 			local_bh_enable();
-		}
+		} else if (netif_device_present(netdev)) {
+			/* igb_queue_stop() had to stop it */
+			igb_up(adapter);
+		} /* else whoever attaches it starts it */
 	}
 	mem->pool = NULL;
 	pm_runtime_put(netdev->dev.parent);
 	return 0;
+}
+
+/**
+ * igb_queues_taken - how many receive queues there have to be
+ * @netdev: the device, locked
+ *
+ * A provider ends at the queue that it began at: that one may not go before.
+ *
+ * Return: up to the last queue that has a memory provider
+ */
+unsigned int igb_queues_taken(struct net_device *netdev)
+{
+	unsigned int nr = netdev->real_num_rx_queues;
+
+	while (nr && !netif_rxq_has_unreadable_mp(netdev, nr - 1))
+		nr--;
+	return nr;
 }
 
 const struct netdev_queue_mgmt_ops igb_queue_mgmt_ops = {
