@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A card with several receive queues, one of which belongs to an application: its
- * connection comes there, and all else goes on by the others.
+ * connection comes there, and all else goes on by the others. And their number, which
+ * others change.
  */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -309,6 +311,185 @@ TEST_F(queues, stops_alone)
 	EXPECT_EQ(0, receiver_join(&rx));
 	EXPECT_EQ(before, carrier_changes(&r->net));
 	check_works(_metadata, r);
+}
+
+/* --- queues that come and go --- */
+
+FIXTURE(number) {
+	struct relay relay;
+	struct rings before;
+	unsigned int queues;	/* at first */
+	char driver[64];
+	bool unbound;
+};
+
+static int write_vfs(const char *dev, const char *nr)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), "/sys/class/net/%s/device/sriov_numvfs", dev);
+	return file_write(path, nr);
+}
+
+/* Virtual functions, none or one: 0 or -errno */
+static int set_vfs(const struct relay *r, bool on)
+{
+	return write_vfs(r->net.dev[NET_CARD], on ? "1" : "0");
+}
+
+/* The last of @queues is for the relay then, and nothing else comes there */
+static int take_last_of(struct relay *r, unsigned int queues)
+{
+	int ret = steer_set_queues(&r->net, queues);
+
+	r->queue = queues - 1;
+	if (!ret)
+		ret = steer_all(&r->net, 0);
+	return ret ?: net_wait_running(&r->net, NET_CARD);
+}
+
+FIXTURE_SETUP(number)
+{
+	struct relay *r = &self->relay;
+	const char *dev = NEED_ENV("LAB_NET_IGB");
+	int ret = write_vfs(dev, "1");
+
+	if (ret)
+		SKIP(return, "no virtual functions of this card (%d)", ret);
+	ASSERT_EQ(0, write_vfs(dev, "0"));
+	RELAY_UP_CARD(r, "igb", MEM_UDMABUF_4K, SIZE, ZCRX_RING, MTU_PAGE_TCP4);
+	ASSERT_EQ(0, rings_get(&r->net, &self->before));
+	ASSERT_EQ(0, net_driver(&r->net, self->driver, sizeof(self->driver)));
+	self->queues = r->queue + 1;
+	ASSERT_EQ(0, take_last_of(r, 4));
+}
+
+FIXTURE_TEARDOWN(number)
+{
+	struct relay *r = &self->relay;
+
+	if (self->unbound)
+		net_rebind(&r->net, self->driver);
+	uring_exit(&r->ring);
+	set_vfs(r, false);
+	steer_all(&r->net, 0);
+	/* a ring that is closed ends some time later */
+	for (double end = net_deadline(); self->queues && lab_now() < end; lab_sleep_ms(10)) {
+		if (steer_set_queues(&r->net, self->queues) != -EINVAL)
+			break;
+	}
+	if (self->before.rx)
+		rings_rx(&r->net, self->before.rx);
+	relay_down(r);
+}
+
+static int new_ring(struct relay *r)
+{
+	int ret;
+
+	uring_exit(&r->ring);
+	zcrx_forget(&r->z);
+	ret = uring_init(&r->ring, 1024, ZCRX_RING);
+	if (!ret)
+		ret = reg_sparse(&r->ring, RELAY_SLOTS);
+	return ret ?: reg_dmabuf(&r->ring, 0, r->mem.fd, r->disk);
+}
+
+/* With virtual functions there are two queues, and the last of four is taken */
+TEST_F(number, virtual_functions)
+{
+	struct relay *r = &self->relay;
+	double end;
+	int ret;
+
+	ASSERT_EQ(0, relay_open(r, 0, SIZE));
+	ASSERT_EQ(0, relay_connect(r, AF_INET));
+	check_works(_metadata, r);
+	EXPECT_EQ(-EBUSY, set_vfs(r, true));
+	EXPECT_EQ(4, steer_queues(&r->net));
+	check_works(_metadata, r);
+
+	/* until nobody has it */
+	net_close(&r->tcp);
+	ASSERT_EQ(0, new_ring(r));
+	end = net_deadline();
+	while ((ret = set_vfs(r, true)) == -EBUSY && lab_now() < end)
+		lab_sleep_ms(10);
+	ASSERT_EQ(0, ret);
+	EXPECT_GE(2, steer_queues(&r->net));
+
+	ASSERT_EQ(0, set_vfs(r, false));
+	ASSERT_EQ(0, take_last_of(r, 4));
+	ASSERT_EQ(0, relay_open(r, 0, SIZE));
+	ASSERT_EQ(0, relay_connect(r, AF_INET));
+	check_works(_metadata, r);
+}
+
+/* What an interface that is down will have, not what it had */
+TEST_F(number, while_it_is_down)
+{
+	struct io_uring_zcrx_area_reg area = area_slot(0, 0, SIZE);
+	struct relay *r = &self->relay;
+	struct zcrx z;
+
+	ASSERT_EQ(0, net_link(&r->net, NET_CARD, false));
+	ASSERT_EQ(0, steer_set_queues(&r->net, 2));
+	EXPECT_EQ(-ENETDOWN, zcrx_open_queue(&z, &r->ring, relay_ifindex(r), 3, &area));
+	ASSERT_EQ(0, zcrx_open_queue(&r->z, &r->ring, relay_ifindex(r), 1, &area));
+	r->queue = 1;
+	ASSERT_EQ(0, net_link(&r->net, NET_CARD, true));
+	ASSERT_EQ(0, steer_all(&r->net, 0));
+	ASSERT_EQ(0, relay_connect(r, AF_INET));
+	check_works(_metadata, r);
+}
+
+struct unbind {
+	const struct relay *r;
+	const char *driver;
+	pthread_t thread;
+	int error;
+};
+
+static void *unbind(void *arg)
+{
+	struct unbind *u = arg;
+
+	u->error = net_unbind(&u->r->net, u->driver);
+	return NULL;
+}
+
+/*
+ * The driver is being unbound, and waits for its virtual function, when the ring ends:
+ * both do
+ */
+TEST_F(number, ends_while_unbound)
+{
+	struct relay *r = &self->relay;
+	struct unbind u = { .r = r, .driver = self->driver };
+	double end = net_deadline();
+	char vf[128];
+
+	ASSERT_EQ(0, take_last_of(r, 2));
+	ASSERT_EQ(0, set_vfs(r, true));
+	ASSERT_EQ(0, net_wait_running(&r->net, NET_CARD));
+	ASSERT_EQ(0, relay_open(r, 0, SIZE));
+	snprintf(vf, sizeof(vf), "/sys/bus/pci/devices/%s/virtfn0", r->net.pci);
+	ASSERT_EQ(0, access(vf, F_OK));
+
+	self->unbound = true;
+	ASSERT_EQ(0, pthread_create(&u.thread, NULL, unbind, &u));
+	/* half a second before the interface is closed */
+	while (!access(vf, F_OK) && lab_now() < end)
+		lab_sleep_ms(1);
+	uring_exit(&r->ring);
+	zcrx_forget(&r->z);
+	pthread_join(u.thread, NULL);
+	EXPECT_EQ(0, u.error);
+	EXPECT_TRUE(bufinfo_wait(r->mem.fd, 0, net_patience()));
+
+	ASSERT_EQ(0, net_rebind(&r->net, self->driver));
+	self->unbound = false;
+	ASSERT_EQ(0, net_configure(&r->net, NET_CARD));
 }
 
 TEST_HARNESS_MAIN

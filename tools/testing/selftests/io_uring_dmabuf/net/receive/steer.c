@@ -27,6 +27,18 @@ int steer_queues(const struct netrig *n)
 	return ret ?: (int)(ch.combined_count + ch.rx_count);
 }
 
+int steer_set_queues(const struct netrig *n, unsigned int queues)
+{
+	struct ethtool_channels ch = { .cmd = ETHTOOL_GCHANNELS };
+	int ret = net_ethtool(n, NET_CARD, &ch);
+
+	if (ret)
+		return ret;
+	ch.cmd = ETHTOOL_SCHANNELS;
+	ch.combined_count = queues;
+	return net_ethtool(n, NET_CARD, &ch);
+}
+
 static int get(const struct netrig *n, struct rss *rss)
 {
 	int ret;

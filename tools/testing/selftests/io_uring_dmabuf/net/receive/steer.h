@@ -10,6 +10,8 @@
 
 /* Receive queues of the card */
 int steer_queues(const struct netrig *n);
+/* So many, with the indirection table that the driver has for them: `ethtool -L` */
+int steer_set_queues(const struct netrig *n, unsigned int queues);
 /* All that has a hash comes to that queue; what has none, ARP, to queue 0 */
 int steer_all(const struct netrig *n, unsigned int queue);
 /* As it is by default: by all queues */
