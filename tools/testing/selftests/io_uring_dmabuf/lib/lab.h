@@ -17,7 +17,7 @@
  * LAB_NVME_MP, LAB_NG_MP	multipath head
  * LAB_NVME_META, LAB_NVME_PI	disks formatted with 8 bytes of metadata, without and
  *				with protection information in it
- * LAB_MANY_DRIVES	twenty small disks, with spaces between them; topology netmany
+ * LAB_MANY_DRIVES	forty small disks, with spaces between them; topology netmany
  * LAB_PCI_MAIN, LAB_PCI_FS	PCI addresses of the first two
  * LAB_EXT4, LAB_XFS		mount points
  * LAB_IOMMU			strict, lazy, off or bounce
