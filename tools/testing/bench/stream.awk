@@ -30,6 +30,7 @@ BEGIN {
 	maps[k] = number($0, "card_maps") + number($0, "drive_maps")
 	copied[k] = index($0, "\"copy_bytes\":") ? number($0, "copy_bytes") : "unknown"
 	commands[k] = number($0, "nvme_commands")
+	stored[k] = number($0, "nvme_bytes")
 	if (index($0, "\"pieces\":"))
 		more[k] = sprintf("%d pieces", number($0, "pieces"))
 	else
@@ -65,6 +66,15 @@ function verdicts(k)
 				short[k], copied[k], maps[k]))
 }
 
+# Pieces of a page come, and go to the drive many at a time: each byte once, in few commands
+function check_commands(k,	most)
+{
+	most = int(bytes[k] / 131072)
+	verdict(seen[k] && stored[k] == bytes[k] && commands[k] <= most,
+		sprintf("%s: %d NVMe commands of %.0f bytes (at most %d, 1 per 128 KiB)", short[k],
+			commands[k], stored[k], most))
+}
+
 END {
 	printf "By network (%s, IOMMU %s), counted where the card is:\n\n", device, iommu
 	for (i = 1; i <= kinds; i++) {
@@ -77,6 +87,7 @@ END {
 	printf "(Maps: of the payload, by card and drive. A card maps packet headers and its receive ring as ever.)\n\n"
 	for (i = 1; i <= kinds; i++)
 		verdicts(kind[i])
+	check_commands("store")
 	verdict(sqes["bundle"] > 0 && sqes["bundle"] < sqes["gpu"],
 		"bundles: fewer requests for the same bytes")
 	exit failed
