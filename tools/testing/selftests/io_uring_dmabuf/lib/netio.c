@@ -38,6 +38,27 @@ struct io_uring_sqe *net_prep_msg(struct netrig *n, int fd, __u16 slot,
 	return prep(n, IORING_OP_SENDMSG_ZC, fd, slot, (uintptr_t)msg, 1, flags);
 }
 
+void net_reform(struct io_uring_sqe *sqe, enum net_form form, struct net_vec *v)
+{
+	const char *data = (const char *)(uintptr_t)sqe->addr;
+	__u32 first = sqe->len / 3 | 1;
+
+	if (form == NET_RANGE)
+		return;
+	v->iov[0] = (struct iovec) { (void *)data, first };
+	v->iov[1] = (struct iovec) { (void *)(data + first), sqe->len - first };
+	v->msg = (struct msghdr) { .msg_iov = v->iov, .msg_iovlen = 2 };
+	if (form == NET_VECTOR) {
+		sqe->ioprio |= IORING_SEND_VECTORIZED;
+		sqe->addr = (uintptr_t)v->iov;
+		sqe->len = 2;
+	} else {
+		sqe->opcode = IORING_OP_SENDMSG_ZC;
+		sqe->addr = (uintptr_t)&v->msg;
+		sqe->len = 1;
+	}
+}
+
 /* Where nothing was sent, nothing was sent without copying either */
 static bool has_failed(const struct netrig *n, __u64 serial)
 {

@@ -20,6 +20,18 @@ struct io_uring_sqe *net_prep(struct netrig *n, int fd, __u16 slot, __u64 off,
 			      __u32 len, int flags);
 struct io_uring_sqe *net_prep_msg(struct netrig *n, int fd, __u16 slot,
 				  const struct msghdr *msg, int flags);
+/*
+ * What net_prep() has made, by other means: in two pieces, the second of which begins at an
+ * odd place, of SENDMSG_ZC or of SEND_ZC. @v stays until the request is submitted
+ */
+enum net_form { NET_RANGE, NET_MESSAGE, NET_VECTOR };
+
+struct net_vec {
+	struct iovec iov[2];
+	struct msghdr msg;
+};
+
+void net_reform(struct io_uring_sqe *sqe, enum net_form form, struct net_vec *v);
 /* The next CQE that is no notification; -ETIME */
 int net_result(struct netrig *n, struct uring_res *res);
 /* Submits what is prepared and waits for its result: its res */

@@ -53,8 +53,7 @@ struct flow {
 	enum rds_kind kind;
 	unsigned int sqe_flags;
 	enum state state[DEPTH];	/* message n is in buffer n % DEPTH */
-	struct iovec iov[DEPTH][2];
-	struct msghdr msg[DEPTH];
+	struct net_vec vec[DEPTH];
 	__u32 sent, got;
 	bool seen[MAX_SENT];
 	unsigned int again;		/* messages that came more than once */
@@ -77,21 +76,6 @@ static struct io_uring_sqe *prep(const struct flow *f, __u64 off, __u32 len, boo
 	struct io_uring_sqe *sqe = rds_prep(f->r, f->r->tx, f->kind, off, len, single);
 
 	sqe->flags |= f->sqe_flags;
-	return sqe;
-}
-
-/* In pieces, the second of which begins at an odd place */
-static struct io_uring_sqe *prep_vector(struct flow *f, unsigned int i, __u64 off,
-					__u32 len, bool single)
-{
-	struct io_uring_sqe *sqe = prep(f, off, len, single);
-
-	f->iov[i][0] = (struct iovec) { (void *)(uintptr_t)rds_address(f->r, f->kind, off), 5001 };
-	f->iov[i][1] = (struct iovec) { (char *)f->iov[i][0].iov_base + 5001, len - 5001 };
-	f->msg[i] = (struct msghdr) { .msg_iov = f->iov[i], .msg_iovlen = 2 };
-	sqe->opcode = IORING_OP_SENDMSG_ZC;
-	sqe->addr = (uintptr_t)&f->msg[i];
-	sqe->len = 1;
 	return sqe;
 }
 
@@ -136,16 +120,17 @@ static int flow_send(struct flow *f)
 {
 	__u32 i = f->sent;
 	__u64 off = i % DEPTH * SIZE;
+	struct io_uring_sqe *sqe;
 	int ret = flow_free(f, i);
 
 	rds_stamp(f->r->stamped, i, SIZE);
 	ret = ret ?: rds_put(f->r, f->kind, off, f->r->stamped, SIZE);
 	if (ret)
 		return ret;
-	if (i % 3)
-		prep(f, off, SIZE, is_single(i))->user_data = i;
-	else
-		prep_vector(f, i % DEPTH, off, SIZE, is_single(i))->user_data = i;
+	sqe = prep(f, off, SIZE, is_single(i));
+	sqe->user_data = i;
+	if (!(i % 3))
+		net_reform(sqe, NET_MESSAGE, &f->vec[i % DEPTH]);
 	f->state[i % DEPTH] = SENT;
 	f->sent++;
 	ret = uring_submit(&f->r->net.ring, 0);

@@ -13,7 +13,9 @@
 #define SIZE		(1 * MiB)
 #define SEED		NET_SEED
 #define WINDOW		(64 * KiB)	/* of a receiver that does not read; less than SIZE */
-#define QUIET_MS	300		/* nothing comes for so long */
+#define QUIET_MS	lab_scale(150, 300)	/* nothing comes for so long */
+#define ENTRIES		64		/* of the ring */
+#define GUARD		(16 * KiB)
 
 FIXTURE(single) {
 	struct netrig net;
@@ -22,11 +24,16 @@ FIXTURE(single) {
 	__u64 base;			/* where address 0 of the slot is */
 	unsigned int sqe_flags;
 	bool copies;
+	enum net_form form;
+	bool registered;
+	struct net_vec vecs[ENTRIES];	/* of requests that are submitted together */
 };
 
 FIXTURE_VARIANT(single) {
 	const char *card;		/* NULL: loopback */
 	bool user;			/* ordinary memory, else a dma-buf */
+	bool unregistered;
+	enum net_form form;
 	int family;
 	unsigned int ring;
 	unsigned int sqe_flags;
@@ -42,9 +49,21 @@ FIXTURE_VARIANT_ADD(single, lo_defer_async) {
 	.user = true, .ring = DEFER, .sqe_flags = IOSQE_ASYNC
 };
 
+FIXTURE_VARIANT_ADD(single, lo_message) {
+	.user = true, .unregistered = true, .form = NET_MESSAGE
+};
+
+FIXTURE_VARIANT_ADD(single, lo_message_sqpoll) {
+	.user = true, .form = NET_MESSAGE, .ring = IORING_SETUP_SQPOLL
+};
+
 /* from a copy, by a worker */
 FIXTURE_VARIANT_ADD(single, lo_copied) { .ring = DEFER };
 FIXTURE_VARIANT_ADD(single, e1000e) { .card = "e1000e" };
+FIXTURE_VARIANT_ADD(single, e1000e_message_defer) {
+	.card = "e1000e", .form = NET_MESSAGE, .ring = DEFER
+};
+
 FIXTURE_VARIANT_ADD(single, e1000e_user_async) {
 	.card = "e1000e", .user = true, .sqe_flags = IOSQE_ASYNC
 };
@@ -54,7 +73,9 @@ FIXTURE_VARIANT_ADD(single, vmxnet3_tcp6_defer) {
 };
 
 FIXTURE_VARIANT_ADD(single, igb_sqpoll) { .card = "igb", .ring = IORING_SETUP_SQPOLL };
-FIXTURE_VARIANT_ADD(single, igb_async) { .card = "igb", .sqe_flags = IOSQE_ASYNC };
+FIXTURE_VARIANT_ADD(single, igb_vector_async) {
+	.card = "igb", .form = NET_VECTOR, .sqe_flags = IOSQE_ASYNC
+};
 
 /* A ring of another kind in the place of the rig's; slot 0 is @d */
 static int other_ring(struct netrig *n, unsigned int flags,
@@ -63,7 +84,7 @@ static int other_ring(struct netrig *n, unsigned int flags,
 	int ret;
 
 	uring_exit(&n->ring);
-	ret = uring_init(&n->ring, 64, flags);
+	ret = uring_init(&n->ring, ENTRIES, flags);
 	if (!ret)
 		ret = reg_sparse(&n->ring, NETRIG_SLOTS);
 	return ret ?: reg_one(&n->ring, 0, d);
@@ -78,6 +99,8 @@ FIXTURE_SETUP(single)
 	self->tcp = NET_PAIR_NONE;
 	self->copies = !card && !variant->user;
 	self->sqe_flags = variant->sqe_flags;
+	self->form = variant->form;
+	self->registered = !variant->unregistered;
 	NETRIG_UP(n, card, MEM_UDMABUF, SIZE);
 	if (card) {
 		ASSERT_EQ(0, net_tcp(n, variant->family ?: AF_INET, &self->tcp));
@@ -88,9 +111,11 @@ FIXTURE_SETUP(single)
 	if (self->copies)
 		d.flags = IO_REGBUF_DMABUF_COPY_OK;
 	if (variant->user) {
-		self->user = mmap(NULL, SIZE, PROT_READ | PROT_WRITE,
+		/* and there is nothing behind it */
+		self->user = mmap(NULL, SIZE + GUARD, PROT_READ | PROT_WRITE,
 				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		ASSERT_NE(MAP_FAILED, self->user);
+		ASSERT_EQ(0, mprotect(self->user + SIZE, GUARD, PROT_NONE));
 		pattern_fill(self->user, 0, SIZE, SEED);
 		self->base = (uintptr_t)self->user;
 		d = desc_uaddr(self->user, SIZE);
@@ -111,17 +136,20 @@ FIXTURE_TEARDOWN(single)
 		EXPECT_TRUE(bufinfo_wait(n->mem.fd, 0, net_patience()));
 	}
 	if (self->user)
-		munmap(self->user, SIZE);
+		munmap(self->user, SIZE + GUARD);
 	netrig_down(n);
 }
 
 /* A send that completes once */
-static struct io_uring_sqe *prep(struct netrig *n, const struct net_pair *tcp,
-				 __u64 base, __u64 off, __u32 len, unsigned int sqe_flags)
+static struct io_uring_sqe *prep(struct _test_data_single *self, __u64 off, __u32 len,
+				 unsigned int sqe_flags)
 {
-	struct io_uring_sqe *sqe = net_prep(n, tcp->tx, 0, base + off, len,
-					    MSG_WAITALL);
+	struct io_uring_sqe *sqe = net_prep(&self->net, self->tcp.tx, 0, self->base + off,
+					    len, MSG_WAITALL);
 
+	if (!self->registered)
+		sqe->ioprio &= ~IORING_RECVSEND_FIXED_BUF;
+	net_reform(sqe, self->form, &self->vecs[self->net.serial % ENTRIES]);
 	sqe->ioprio |= IORING_SEND_ZC_SINGLE_CQE;
 	sqe->flags |= sqe_flags;
 	return sqe;
@@ -163,7 +191,7 @@ TEST_F(single, comes_when_all_is_acknowledged)
 
 	NOT_OF_COPIES(self);
 	narrow(&self->tcp);
-	prep(n, &self->tcp, self->base, 0, SIZE, self->sqe_flags)->user_data = 4711;
+	prep(self, 0, SIZE, self->sqe_flags)->user_data = 4711;
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
 	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 	ASSERT_EQ(0, net_recv(self->tcp.rx, &all, 1));
@@ -179,8 +207,7 @@ TEST_F(single, usage_is_said_when_asked)
 	struct netrig *n = &self->net;
 
 	for (int i = 0; i < 2; i++) {
-		struct io_uring_sqe *sqe = prep(n, &self->tcp, self->base, 0, 100,
-						self->sqe_flags);
+		struct io_uring_sqe *sqe = prep(self, 0, 100, self->sqe_flags);
 
 		sqe->user_data = i;
 		if (!i)
@@ -234,8 +261,7 @@ TEST_F(single, many_in_an_skb)
 		/* all are there before the first leaves */
 		ASSERT_EQ(0, net_set(self->tcp.tx, IPPROTO_TCP, TCP_CORK, 1));
 		for (unsigned int i = 0; i < 40; i++) {
-			struct io_uring_sqe *sqe = prep(n, &self->tcp, self->base,
-							i * 500, 500, 0);
+			struct io_uring_sqe *sqe = prep(self, i * 500, 500, 0);
 
 			/* the order is that of submission, without workers */
 			sqe->user_data = i;
@@ -273,7 +299,7 @@ TEST_F(single, copies_do_not_wait)
 	if (!self->copies)
 		SKIP(return, "nothing is copied");
 	narrow(&self->tcp);
-	prep(n, &self->tcp, self->base, 0, SIZE, self->sqe_flags)->user_data = 1;
+	prep(self, 0, SIZE, self->sqe_flags)->user_data = 1;
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
 	ONE_CQE(n, 1, SIZE, IORING_CQE_F_ZC_COPIED);
 	EXPECT_LT(0, net_unsent(self->tcp.tx));
@@ -290,7 +316,7 @@ TEST_F(single, links_wait)
 
 	NOT_OF_COPIES(self);
 	narrow(&self->tcp);
-	sqe = prep(n, &self->tcp, self->base, 0, SIZE, self->sqe_flags | IOSQE_IO_LINK);
+	sqe = prep(self, 0, SIZE, self->sqe_flags | IOSQE_IO_LINK);
 	sqe->user_data = 1;
 	sqe = uring_sqe(&n->ring);
 	sqe->opcode = IORING_OP_NOP;
@@ -311,7 +337,7 @@ TEST_F(single, drains_wait)
 
 	NOT_OF_COPIES(self);
 	narrow(&self->tcp);
-	prep(n, &self->tcp, self->base, 0, SIZE, self->sqe_flags)->user_data = 1;
+	prep(self, 0, SIZE, self->sqe_flags)->user_data = 1;
 	sqe = uring_sqe(&n->ring);
 	sqe->opcode = IORING_OP_NOP;
 	sqe->flags = IOSQE_IO_DRAIN;
@@ -329,33 +355,32 @@ TEST_F(single, success_is_skipped)
 	const struct piece part = { SEED, 0, 5000 };
 	struct netrig *n = &self->net;
 
-	prep(n, &self->tcp, self->base, 0, 5000, self->sqe_flags | IOSQE_CQE_SKIP_SUCCESS);
+	prep(self, 0, 5000, self->sqe_flags | IOSQE_CQE_SKIP_SUCCESS);
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
 	ASSERT_EQ(0, net_recv(self->tcp.rx, &part, 1));
 	ASSERT_EQ(0, net_wait_acked(self->tcp.tx));
 	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
-	prep(n, &self->tcp, self->base, SIZE, 5000,
-	     self->sqe_flags | IOSQE_CQE_SKIP_SUCCESS)->user_data = 3;
+	prep(self, SIZE, 5000, self->sqe_flags | IOSQE_CQE_SKIP_SUCCESS)->user_data = 3;
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
 	ONE_CQE(n, 3, -EFAULT, 0);
 	EXPECT_TRUE(uring_quiet(&n->ring, 20));
 }
 
 /* All is queued, a part is with the peer, and the rest waits */
-static void queue_all(struct __test_metadata *_metadata, struct netrig *n,
-		      struct net_pair *tcp, __u64 base, unsigned int sqe_flags)
+static void queue_all(struct __test_metadata *_metadata, struct _test_data_single *self)
 {
+	struct netrig *n = &self->net;
 	struct io_uring_sqe *sqe;
 
-	narrow(tcp);
-	sqe = prep(n, tcp, base, 0, SIZE, sqe_flags | IOSQE_IO_LINK);
+	narrow(&self->tcp);
+	sqe = prep(self, 0, SIZE, self->sqe_flags | IOSQE_IO_LINK);
 	sqe->user_data = 1;
 	sqe = uring_sqe(&n->ring);
 	sqe->opcode = IORING_OP_NOP;
 	sqe->user_data = 2;
 	ASSERT_EQ(2, uring_submit(&n->ring, 0));
 	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
-	EXPECT_LT(0, net_unsent(tcp->tx));
+	EXPECT_LT(0, net_unsent(self->tcp.tx));
 }
 
 /* One from here on, which says why, and its link is cancelled */
@@ -382,9 +407,9 @@ TEST_F(single, reset_with_many_in_an_skb)
 
 	NOT_OF_COPIES(self);
 	/* all behind one that the peer has no room for */
-	queue_all(_metadata, n, &self->tcp, self->base, self->sqe_flags);
+	queue_all(_metadata, self);
 	for (unsigned int i = 3; i < 43; i++)
-		prep(n, &self->tcp, self->base, i * 20, 20, 0)->user_data = i;
+		prep(self, i * 20, 20, 0)->user_data = i;
 	ASSERT_EQ(40, uring_submit(&n->ring, 0));
 	ASSERT_EQ(0, wait_queued(self->tcp.tx, SIZE + 40 * 20));
 	reset(self->tcp.tx);
@@ -409,7 +434,7 @@ TEST_F(single, is_not_cancelled)
 
 	NOT_OF_COPIES(self);
 	narrow(&self->tcp);
-	prep(n, &self->tcp, self->base, 0, SIZE, self->sqe_flags | IOSQE_IO_LINK)->user_data = 1;
+	prep(self, 0, SIZE, self->sqe_flags | IOSQE_IO_LINK)->user_data = 1;
 	sqe = uring_sqe(&n->ring);
 	sqe->opcode = IORING_OP_LINK_TIMEOUT;
 	sqe->addr = (uintptr_t)&ts;
@@ -435,7 +460,7 @@ TEST_F(single, peer_resets)
 	struct netrig *n = &self->net;
 
 	NOT_OF_COPIES(self);
-	queue_all(_metadata, n, &self->tcp, self->base, self->sqe_flags);
+	queue_all(_metadata, self);
 	reset(self->tcp.rx);
 	self->tcp.rx = -1;
 	DIED(n, -ECONNRESET);
@@ -447,7 +472,7 @@ TEST_F(single, socket_is_reset)
 	struct netrig *n = &self->net;
 
 	NOT_OF_COPIES(self);
-	queue_all(_metadata, n, &self->tcp, self->base, self->sqe_flags);
+	queue_all(_metadata, self);
 	reset(self->tcp.tx);
 	self->tcp.tx = -1;
 	DIED(n, -ECONNRESET);
@@ -463,8 +488,7 @@ TEST_F(single, registered_socket_is_reset)
 	NOT_OF_COPIES(self);
 	ASSERT_EQ(0, uring_register(n->ring.fd, IORING_REGISTER_FILES, &self->tcp.tx, 1));
 	narrow(&self->tcp);
-	sqe = prep(n, &self->tcp, self->base, 0, SIZE,
-		   self->sqe_flags | IOSQE_FIXED_FILE);
+	sqe = prep(self, 0, SIZE, self->sqe_flags | IOSQE_FIXED_FILE);
 	sqe->fd = 0;
 	sqe->user_data = 1;
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
@@ -484,7 +508,7 @@ TEST_F(single, socket_is_closed)
 
 	NOT_OF_COPIES(self);
 	narrow(&self->tcp);
-	prep(n, &self->tcp, self->base, 0, SIZE, self->sqe_flags)->user_data = 1;
+	prep(self, 0, SIZE, self->sqe_flags)->user_data = 1;
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
 	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 	close(self->tcp.tx);
@@ -499,7 +523,7 @@ TEST_F(single, peer_is_silent)
 
 	if (!variant->card)
 		SKIP(return, "its peer is this machine");
-	queue_all(_metadata, n, &self->tcp, self->base, self->sqe_flags);
+	queue_all(_metadata, self);
 	ASSERT_EQ(0, net_set(self->tcp.tx, IPPROTO_TCP, TCP_USER_TIMEOUT, 500));
 	ASSERT_EQ(0, net_netem(n, NET_PEER, "loss 100%"));
 	DIED(n, -ETIMEDOUT);
@@ -529,7 +553,7 @@ TEST_F(single, netns_goes)
 	EXPECT_EQ(0, net_ns_enter(home));
 	ASSERT_EQ(0, ret);
 	close(ns);
-	queue_all(_metadata, n, &self->tcp, self->base, self->sqe_flags);
+	queue_all(_metadata, self);
 	close(self->tcp.tx);
 	self->tcp.tx = -1;
 	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
@@ -544,7 +568,10 @@ TEST_F(single, netns_goes)
 	close(home);
 }
 
-/* A process that ends takes its ring along; the connection may take its time */
+/*
+ * A process that ends takes its ring along; the connection may take its time. What a worker
+ * has to say the ring may have to find when it ends
+ */
 TEST_F(single, ring_goes_first)
 {
 	struct netrig *n = &self->net;
@@ -552,15 +579,16 @@ TEST_F(single, ring_goes_first)
 	char c = 'x';
 	int pipes[2];
 
-	if (variant->ring & IORING_SETUP_SQPOLL || self->sqe_flags)
-		SKIP(return, "its thread, or a worker, may not have sent all");
 	NOT_OF_COPIES(self);
 	narrow(&self->tcp);
 	ASSERT_EQ(0, pipe2(pipes, O_NONBLOCK));
-	prep(n, &self->tcp, self->base, 0, SIZE, IOSQE_IO_LINK);
+	prep(self, 0, SIZE, self->sqe_flags | IOSQE_IO_LINK);
 	uring_prep_rw(&n->ring, IORING_OP_WRITE, pipes[1], 0, (uintptr_t)&c, 1, 0);
 	ASSERT_EQ(2, uring_submit(&n->ring, 0));
-	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
+	ASSERT_EQ(0, wait_queued(self->tcp.tx, SIZE));
+	if (!self->sqe_flags) {
+		EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
+	}
 	uring_exit(&n->ring);
 	ASSERT_EQ(0, net_recv(self->tcp.rx, &all, 1));
 	/* what is linked to it does not begin any more */
@@ -578,35 +606,37 @@ TEST_F(single, errors)
 	struct io_uring_sqe *sqe;
 	int i = 0;
 
+	if (!self->registered)
+		SKIP(return, "the addresses are right, up to some point");
 	/* a notification that there is not has no user_data */
-	sqe = prep(n, &self->tcp, self->base, 0, 100, self->sqe_flags);
+	sqe = prep(self, 0, 100, self->sqe_flags);
 	sqe->addr3 = 5;
 	sqe->user_data = ++i;
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
 	ONE_CQE(n, i, -EINVAL, 0);
-	sqe = prep(n, &self->tcp, self->base, 0, 100, self->sqe_flags);
+	sqe = prep(self, 0, 100, self->sqe_flags);
 	sqe->ioprio |= 1U << 7;
 	sqe->user_data = ++i;
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
 	ONE_CQE(n, i, -EINVAL, 0);
 	/* out of range, and no slot */
-	prep(n, &self->tcp, self->base, SIZE - 50, 100, self->sqe_flags)->user_data = ++i;
+	prep(self, SIZE - 50, 100, self->sqe_flags)->user_data = ++i;
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
 	ONE_CQE(n, i, -EFAULT, 0);
-	sqe = prep(n, &self->tcp, self->base, 0, 100, self->sqe_flags);
+	sqe = prep(self, 0, 100, self->sqe_flags);
 	sqe->buf_index = NETRIG_SLOTS;
 	sqe->user_data = ++i;
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
 	ONE_CQE(n, i, -EFAULT, 0);
 	/* no socket */
-	sqe = prep(n, &self->tcp, self->base, 0, 100, self->sqe_flags);
+	sqe = prep(self, 0, 100, self->sqe_flags);
 	sqe->fd = n->ring.fd;
 	sqe->user_data = ++i;
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
 	ONE_CQE(n, i, -ENOTSOCK, 0);
 	/* after the end */
 	shutdown(self->tcp.tx, SHUT_WR);
-	prep(n, &self->tcp, self->base, 0, 100, self->sqe_flags)->user_data = ++i;
+	prep(self, 0, 100, self->sqe_flags)->user_data = ++i;
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
 	ONE_CQE(n, i, -EPIPE, 0);
 	EXPECT_TRUE(uring_quiet(&n->ring, 20));
@@ -618,14 +648,14 @@ TEST_F(single, datagrams)
 	struct netrig *n = &self->net;
 	struct net_pair udp = NET_PAIR_NONE;
 	const struct piece p = { SEED, 4096, 1000 };
+	struct io_uring_sqe *sqe;
 
 	if (!variant->card)
 		SKIP(return, "loopback's sockets are made for TCP here");
 	ASSERT_EQ(0, net_udp(n, variant->family ?: AF_INET, &udp));
 	for (unsigned int i = 0; i < 10; i += 2) {
-		struct io_uring_sqe *sqe;
-
-		sqe = prep(n, &udp, self->base, 4096, 1000, self->sqe_flags | IOSQE_IO_LINK);
+		sqe = prep(self, 4096, 1000, self->sqe_flags | IOSQE_IO_LINK);
+		sqe->fd = udp.tx;
 		sqe->user_data = i;
 		sqe = uring_sqe(&n->ring);
 		sqe->opcode = IORING_OP_NOP;
@@ -636,7 +666,9 @@ TEST_F(single, datagrams)
 		ONE_CQE(n, i + 1, 0, 0);
 	}
 	/* one that is too long: nothing leaves */
-	prep(n, &udp, self->base, 0, 70000, self->sqe_flags)->user_data = 12;
+	sqe = prep(self, 0, 70000, self->sqe_flags);
+	sqe->fd = udp.tx;
+	sqe->user_data = 12;
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
 	ONE_CQE(n, 12, -EMSGSIZE, 0);
 	EXPECT_TRUE(uring_quiet(&n->ring, 20));
