@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* Reads that take the next free range of a pool, which a buffer ring names */
 #include <sys/mman.h>
+#include <linux/dma-buf-bar.h>
 
 #include "bufring.h"
 #include "common.h"
@@ -216,6 +217,34 @@ TEST_F(provided, wrong_entries)
 	bufring_change(&self->pool, bufring_reg(0, CHUNK), CHUNK, 3);
 	EXPECT_EQ(3, TAKES(rig, 0, CHUNK, variant->sqe_flags, CHUNK, false));
 	EXPECT_TRUE(has(rig, self->user, CHUNK, 0, CHUNK));
+}
+
+/* What devices may only read, as the slot or the dma-buf has it, stays as it is */
+TEST_F(provided, wrong_direction)
+{
+	struct rig *rig = &self->rig;
+	struct io_uring_regbuf_desc d = desc_dmabuf(rig->mem.fd, rig->disk);
+	struct mem ro;
+
+	ASSERT_EQ(0, mem_create_bar(&ro, SIZE, DMA_BUF_BAR_RDONLY, 0));
+	ASSERT_EQ(0, mem_poison(&ro, 0, SIZE, POISON));
+	ASSERT_EQ(0, mem_poison(&rig->mem, 0, SIZE, POISON));
+	d.flags = IO_REGBUF_DMABUF_RDONLY;
+	ASSERT_EQ(0, reg_one(&rig->ring, 1, &d));
+	ASSERT_EQ(0, reg_dmabuf(&rig->ring, 2, ro.fd, rig->disk));
+	bufring_add(&self->pool, bufring_reg(1, CHUNK), CHUNK, 8);
+	TAKES_NOTHING(rig, &self->pool, -EFAULT);
+	bufring_change(&self->pool, bufring_reg(2, CHUNK), CHUNK, 8);
+	TAKES_NOTHING(rig, &self->pool, -EFAULT);
+	EXPECT_EQ(NO_MISMATCH, mem_check_poison(&ro, 0, SIZE, POISON));
+	EXPECT_EQ(NO_MISMATCH, mem_check_poison(&rig->mem, 0, SIZE, POISON));
+	/* the entry is good for another buffer in its slot */
+	d.flags = IO_REGBUF_DMABUF_WRONLY;
+	ASSERT_EQ(0, reg_one(&rig->ring, 2, &d));
+	EXPECT_EQ(8, TAKES(rig, 4096, CHUNK, variant->sqe_flags, CHUNK, false));
+	EXPECT_EQ(NO_MISMATCH, mem_check_only(&rig->mem, CHUNK, 4096, CHUNK, SEED));
+	EXPECT_EQ(1, bufring_head(&self->pool));
+	mem_destroy(&ro);
 }
 
 TEST_F(provided, wrong_groups)

@@ -348,6 +348,47 @@ TEST_F(bundle, wrong_entries)
 	ASSERT_EQ(0, SENT(n, ENTRY, 5, false));
 }
 
+/*
+ * Of what devices may only write nothing is taken, alone or in a bundle; when they may read
+ * it, the same entries are sent
+ */
+TEST_F(bundle, wrong_direction)
+{
+	struct netrig *n = &self->net;
+	struct io_uring_regbuf_desc d = desc_dmabuf(n->mem.fd, -1);
+	struct piece p[4];
+
+	ASSERT_EQ(0, mem_fill(&n->mem, 0, 0, SIZE, SEED));
+	/* with a socket as its target it would be refused */
+	d.flags = IO_REGBUF_DMABUF_ON_DEMAND | IO_REGBUF_DMABUF_WRONLY;
+	if (!variant->card)
+		d.flags |= IO_REGBUF_DMABUF_COPY_OK;
+	ASSERT_EQ(0, reg_one(&n->ring, 2, &d));
+	for (unsigned int i = 0; i < 4; i++) {
+		provide(&self->bufs, &self->rng, i < 2 ? 0 : 2, ENTRY, 60 + i, &p[i]);
+		if (i >= 2)
+			p[i].pos -= SIZE;	/* slot 2 begins where the memory does */
+	}
+	group_prep(n, self->pair.tx, 0, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
+		   variant->single);
+	ASSERT_LE(0, uring_submit(&n->ring, 0));
+	ASSERT_EQ(0, net_recv(self->pair.rx, p, 2));
+	ASSERT_EQ(0, SENT(n, 2 * ENTRY, 60, false));
+	for (unsigned int i = 0; i < 2; i++) {
+		group_prep(n, self->pair.tx, 0, i ? IORING_RECVSEND_BUNDLE : 0,
+			   variant->sqe_flags, variant->single);
+		TAKES_NOTHING(n, &self->bufs, -EFAULT);
+	}
+	d.flags ^= IO_REGBUF_DMABUF_WRONLY | IO_REGBUF_DMABUF_RDONLY;
+	ASSERT_EQ(0, reg_one(&n->ring, 2, &d));
+	group_prep(n, self->pair.tx, 0, IORING_RECVSEND_BUNDLE, variant->sqe_flags,
+		   variant->single);
+	ASSERT_LE(0, uring_submit(&n->ring, 0));
+	ASSERT_EQ(0, net_recv(self->pair.rx, p + 2, 2));
+	ASSERT_EQ(0, SENT(n, 2 * ENTRY, 62, false));
+	EXPECT_EQ(4, bufring_head(&self->bufs));
+}
+
 TEST_F(bundle, wrong_requests)
 {
 	struct netrig *n = &self->net;
