@@ -8,6 +8,14 @@
 
 #include "uring.h"
 
+const struct uring_kind uring_kinds[URING_KINDS] = {
+	{ "plain", .setup = 0 },
+	{ "DEFER_TASKRUN",
+	  .setup = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN },
+	{ "SQPOLL", .setup = IORING_SETUP_SQPOLL },
+	{ "IOSQE_ASYNC", .sqe_flags = IOSQE_ASYNC },
+};
+
 static int uring_enter(int fd, unsigned int submit, unsigned int wait,
 		       unsigned int flags, void *arg, size_t len)
 {

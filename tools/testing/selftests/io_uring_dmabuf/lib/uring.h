@@ -35,6 +35,15 @@ struct uring_res {
 	__u64 extra;			/* big_cqe[0] of a CQE32 ring */
 };
 
+/* What requests take different ways by: those of a ring, or with IOSQE_* */
+struct uring_kind {
+	const char *name;
+	unsigned int setup, sqe_flags;
+};
+
+#define URING_KINDS 4
+extern const struct uring_kind uring_kinds[URING_KINDS];
+
 int uring_init(struct uring *r, unsigned int entries, unsigned int flags);
 void uring_exit(struct uring *r);
 

@@ -192,16 +192,6 @@ static int flow_run(struct flow *f, unsigned int nr)
 	return ret;
 }
 
-static const struct {
-	const char *name;
-	unsigned int ring, sqe_flags;
-} rings[] = {
-	{ "plain", 0, 0 },
-	{ "defer", RDS_DEFER, 0 },
-	{ "sqpoll", IORING_SETUP_SQPOLL, 0 },
-	{ "async", 0, IOSQE_ASYNC },
-};
-
 /*
  * Of what veth delivers its receiver has a copy. vmxnet3 takes the end of a message
  * along with the headers, which it copies, where that is short enough and has pages.
@@ -225,21 +215,23 @@ TEST_F_TIMEOUT(rds_send, whole, 400)
 {
 	struct rdsrig *r = &self->rig;
 
-	for (unsigned int i = 0; i < 4; i++) {
-		ASSERT_EQ(0, rdsrig_ring(r, 64, rings[i].ring));
+	for (unsigned int i = 0; i < URING_KINDS; i++) {
+		const struct uring_kind *k = &uring_kinds[i];
+
+		ASSERT_EQ(0, rdsrig_ring(r, 64, k->setup));
 		for (enum rds_kind kind = 0; kind < RDS_KINDS; kind++) {
-			struct flow f = FLOW(self, kind, rings[i].sqe_flags);
+			struct flow f = FLOW(self, kind, k->sqe_flags);
 
 			if (!rdsrig_has(r, kind) ||
 			    is_other_familys(i, kind, variant->family))
 				continue;
 			ASSERT_EQ(0, flow_run(&f, lab_scale(24, 14))) {
 				TH_LOG("%s, memory %d: %u sent, %u right",
-				       rings[i].name, kind, f.sent, f.got);
+				       k->name, kind, f.sent, f.got);
 			}
 			EXPECT_EQ(0, f.again);
 			EXPECT_EQ(0, copied_wrongly(r, variant->card, &f)) {
-				TH_LOG("%s, memory %d: %u of %u copied", rings[i].name,
+				TH_LOG("%s, memory %d: %u of %u copied", k->name,
 				       kind, f.copied, f.sent);
 			}
 			EXPECT_TRUE(rds_quiet(r, 10));

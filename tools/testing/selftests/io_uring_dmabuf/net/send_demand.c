@@ -89,6 +89,47 @@ TEST_F(send_demand, first_send)
 	EXPECT_EQ(1, bufinfo_attachments(n->mem.fd));
 }
 
+/*
+ * The first of a chain goes to a worker, by whatever ring it comes; those that are linked to
+ * it wait, and find the card a target
+ */
+TEST_F(send_demand, chains)
+{
+	struct io_uring_query_regbuf_map q;
+	struct netrig *n = &self->net;
+	struct uring_res res;
+	struct receiver r;
+	struct piece p[4];
+
+	for (unsigned int k = 0; k < URING_KINDS; k++) {
+		uring_exit(&n->ring);
+		ASSERT_TRUE(bufinfo_wait(n->mem.fd, 0, net_patience()));
+		ASSERT_EQ(0, uring_init(&n->ring, 64, uring_kinds[k].setup));
+		ASSERT_EQ(0, reg_sparse(&n->ring, 1));
+		ASSERT_EQ(0, demand(n, 0));
+		for (unsigned int i = 0; i < 4; i++) {
+			p[i] = piece_random(&self->rng, 1 + rnd(&self->rng) % 50000, SIZE, SEED);
+			net_prep(n, self->tcp.tx, 0, p[i].pos, p[i].len, MSG_WAITALL)->flags =
+				uring_kinds[k].sqe_flags | (i < 3 ? IOSQE_IO_LINK : 0);
+		}
+		ASSERT_EQ(0, receiver_start(&r, self->tcp.rx, p, 4));
+		ASSERT_EQ(4, uring_submit(&n->ring, 0));
+		for (unsigned int i = 0; i < 4; i++) {
+			ASSERT_EQ(0, net_result(n, &res));
+			EXPECT_EQ(p[i].len, res.res);
+			EXPECT_EQ(n->serial - 3 + i, res.user_data);
+		}
+		ASSERT_EQ(0, receiver_join(&r));
+		ASSERT_EQ(0, net_idle(n));
+		EXPECT_EQ(0, n->copied);
+		ASSERT_EQ(0, net_query(n, 0, &q));
+		EXPECT_EQ(1, q.nr_targets);
+		EXPECT_EQ(1, q.maps) {
+			TH_LOG("%s", uring_kinds[k].name);
+		}
+	}
+}
+
 /* A datagram, and one that waits behind it in the same ring */
 TEST_F(send_demand, datagrams)
 {

@@ -28,17 +28,6 @@ static const struct memory {
 	{ "BAR", .kind = MEM_BAR },
 };
 
-static const struct ring_kind {
-	const char *name;
-	unsigned int setup, sqe_flags;
-} ring_kinds[] = {
-	{ "DEFER_TASKRUN",
-	  .setup = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN },
-	{ "SQPOLL", .setup = IORING_SETUP_SQPOLL },
-	{ "plain", .setup = 0 },
-	{ "IOSQE_ASYNC", .sqe_flags = IOSQE_ASYNC },
-};
-
 static const struct family {
 	const char *name;
 	int family;
@@ -91,40 +80,60 @@ FIXTURE_TEARDOWN(ways)
 /* What is different between the ways */
 struct way {
 	bool single, provided, bundle;
+	bool plain;			/* memory that is not registered */
+	bool demand;			/* registered for no device */
+	enum net_form form;
 };
 
-/* Slot 0 of a new ring is the memory */
-static int make_ring(struct netrig *n, const struct ring_kind *k, const struct memory *m,
+#define BUNDLE .provided = true, .bundle = true
+
+static bool takes(const struct way *w, const struct memory *m)
+{
+	return m->user ? !w->demand : !w->plain;
+}
+
+/* Slot 0 of a new ring is the memory; on demand, nobody has attached the card before */
+static int make_ring(struct netrig *n, const struct way *w, const struct uring_kind *k,
 		     const struct mem *mem, char *user, int target)
 {
-	struct io_uring_regbuf_desc d = m->user ? desc_uaddr(user, SIZE) :
-						  desc_dmabuf(mem->fd, target);
+	struct io_uring_regbuf_desc d = mem->fd < 0 ? desc_uaddr(user, SIZE) :
+					desc_dmabuf(mem->fd, w->demand ? -1 : target);
 	int ret;
 
 	uring_exit(&n->ring);
+	if (w->demand) {
+		d.flags = IO_REGBUF_DMABUF_ON_DEMAND;
+		if (!bufinfo_wait(mem->fd, 0, net_patience()))
+			return -EBUSY;
+	}
 	ret = uring_init(&n->ring, 64, k->setup);
 	if (!ret)
 		ret = reg_sparse(&n->ring, 1);
-	return ret ?: reg_one(&n->ring, 0, &d);
+	return ret || w->plain ? ret : reg_one(&n->ring, 0, &d);
 }
 
 static void prepare(struct netrig *n, struct bufring *b, const struct way *w, __u64 base,
-		    const struct ring_kind *k, int fd, const struct piece *p, unsigned int nr)
+		    const struct uring_kind *k, int fd, const struct piece *p, unsigned int nr)
 {
+	/* the request is submitted before there is another */
+	static struct net_vec vec;
 	struct io_uring_sqe *sqe = w->provided ? net_prep(n, fd, GROUP, 0, 0, MSG_WAITALL) :
 				   net_prep(n, fd, 0, base + p->pos, p->len, MSG_WAITALL);
 
-	sqe->ioprio |= IORING_SEND_ZC_REPORT_USAGE;
+	net_reform(sqe, w->form, &vec);
 	sqe->flags |= k->sqe_flags;
 	if (w->single)
 		sqe->ioprio |= IORING_SEND_ZC_SINGLE_CQE;
+	if (w->plain)
+		sqe->ioprio &= ~IORING_RECVSEND_FIXED_BUF;
 	if (!w->provided)
 		return;
 	sqe->flags |= IOSQE_BUFFER_SELECT;
 	if (w->bundle)
 		sqe->ioprio |= IORING_RECVSEND_BUNDLE;
 	for (unsigned int i = 0; i < nr; i++)
-		bufring_add(b, bufring_reg(0, p[i].pos), p[i].len, 70 + i);
+		bufring_add(b, w->plain ? base + p[i].pos : bufring_reg(0, p[i].pos), p[i].len,
+			    70 + i);
 }
 
 /* All completions, with all of their flags; nothing was copied, unless it @may be */
@@ -154,7 +163,7 @@ wrong:
 	return -EPROTO;
 }
 
-static int once(struct netrig *n, const struct way *w, const struct ring_kind *k,
+static int once(struct netrig *n, const struct way *w, const struct uring_kind *k,
 		const struct net_pair *pair, __u64 base, bool may, __u64 *rng)
 {
 	unsigned int nr = w->bundle ? PIECES : 1;
@@ -186,6 +195,15 @@ static int once(struct netrig *n, const struct way *w, const struct ring_kind *k
 	return ret;
 }
 
+/* The card has become a target, by one mapping */
+static int demanded(struct netrig *n)
+{
+	struct io_uring_query_regbuf_map q;
+	int ret = net_query(n, 0, &q);
+
+	return ret ?: q.nr_targets == 1 && q.maps == 1 ? 0 : -EBADMSG;
+}
+
 /* All went right, and none was left out */
 static void everywhere(struct __test_metadata *_metadata, struct _test_data_ways *self,
 		       const struct way *w)
@@ -196,6 +214,8 @@ static void everywhere(struct __test_metadata *_metadata, struct _test_data_ways
 	for (unsigned int m = 0; m < ARRAY_SIZE(memories); m++) {
 		struct mem mem = { .fd = -1 };
 
+		if (!takes(w, &memories[m]))
+			continue;
 		/* behind an IOMMU one heap stands for both: net_mem() */
 		if (memories[m].kind == MEM_HEAP && strcmp(lab_env("LAB_IOMMU"), "off"))
 			continue;
@@ -205,20 +225,21 @@ static void everywhere(struct __test_metadata *_metadata, struct _test_data_ways
 			ASSERT_EQ(0, mem_fill(&mem, 0, 0, SIZE, SEED));
 		}
 		for (unsigned int f = 0; f < ARRAY_SIZE(families); f++)
-			for (unsigned int k = 0; k < ARRAY_SIZE(ring_kinds); k++) {
+			for (unsigned int k = 0; k < URING_KINDS; k++) {
 				const struct net_pair *pair = &self->pair[f];
 				__u64 base = memories[m].user ? (uintptr_t)self->user : 0;
-				int ret = make_ring(n, &ring_kinds[k], &memories[m], &mem,
-						    self->user, pair->tx);
+				int ret = make_ring(n, w, &uring_kinds[k], &mem, self->user,
+						    pair->tx);
 
-				ret = ret ?: once(n, w, &ring_kinds[k], pair,
-						  w->provided ? 0 : base,
+				ret = ret ?: once(n, w, &uring_kinds[k], pair, base,
 						  net_copies(self->card, memories[m].user) ==
 							ANY_COPIED,
 						  &self->rng);
+				if (!ret && w->demand)
+					ret = demanded(n);
 				EXPECT_EQ(0, ret) {
 					TH_LOG("%s, %s, %s", memories[m].name, families[f].name,
-					       ring_kinds[k].name);
+					       uring_kinds[k].name);
 				}
 				done++;
 			}
@@ -228,8 +249,8 @@ static void everywhere(struct __test_metadata *_metadata, struct _test_data_ways
 			mem_destroy(&mem);
 		}
 	}
-	EXPECT_LE(3, kinds);
-	EXPECT_EQ(kinds * ARRAY_SIZE(families) * ARRAY_SIZE(ring_kinds), done);
+	EXPECT_LE(w->plain ? 1 : w->demand ? 2 : 3, kinds);
+	EXPECT_EQ(kinds * ARRAY_SIZE(families) * URING_KINDS, done);
 }
 
 TEST_F(ways, two_completions)
@@ -242,6 +263,22 @@ TEST_F(ways, one_completion)
 	everywhere(_metadata, self, &(struct way) { .single = true });
 }
 
+TEST_F(ways, message_with_one_completion)
+{
+	everywhere(_metadata, self, &(struct way) { .single = true, .form = NET_MESSAGE });
+}
+
+/* Behind the first send the card is a target: attached by a worker */
+TEST_F(ways, demand)
+{
+	everywhere(_metadata, self, &(struct way) { .demand = true });
+}
+
+TEST_F(ways, plain)
+{
+	everywhere(_metadata, self, &(struct way) { .provided = true, .plain = true });
+}
+
 TEST_F(ways, provided)
 {
 	everywhere(_metadata, self, &(struct way) { .provided = true });
@@ -249,12 +286,22 @@ TEST_F(ways, provided)
 
 TEST_F(ways, bundle)
 {
-	everywhere(_metadata, self, &(struct way) { .provided = true, .bundle = true });
+	everywhere(_metadata, self, &(struct way) { BUNDLE });
 }
 
 TEST_F(ways, bundle_with_one_completion)
 {
-	everywhere(_metadata, self, &(struct way) { true, true, true });
+	everywhere(_metadata, self, &(struct way) { .single = true, BUNDLE });
+}
+
+TEST_F(ways, bundle_on_demand)
+{
+	everywhere(_metadata, self, &(struct way) { .single = true, BUNDLE, .demand = true });
+}
+
+TEST_F(ways, plain_bundle)
+{
+	everywhere(_metadata, self, &(struct way) { .single = true, BUNDLE, .plain = true });
 }
 
 TEST_HARNESS_MAIN
