@@ -290,6 +290,41 @@ TEST_F(queue_errors, all)
 	check_works(_metadata, r, true);
 }
 
+/* Completions that have no room for where a piece is, or that others than the ring's task post */
+TEST_F(queue_errors, rings)
+{
+	static const unsigned int flags[] = {
+		0, IORING_SETUP_CQE32, IORING_SETUP_CQE_MIXED,
+		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_CQE32,
+		IORING_SETUP_SQPOLL | IORING_SETUP_CQE32,
+		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+	};
+	struct io_uring_zcrx_area_reg area = area_slot(0, 0, SIZE);
+	struct relay *r = &self->relay;
+	struct uring rings[ARRAY_SIZE(flags)];
+	struct zcrx z;
+	int fd;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(flags); i++) {
+		ASSERT_EQ(0, uring_init(&rings[i], 64, flags[i]));
+		ASSERT_EQ(0, reg_sparse(&rings[i], 1));
+		ASSERT_EQ(0, reg_dmabuf(&rings[i], 0, r->mem.fd, r->disk));
+		EXPECT_EQ(-EINVAL, zcrx_open(&z, &rings[i], relay_ifindex(r), &area));
+		EXPECT_EQ(-EINVAL, zcrx_open(&z, &rings[i], 0, &area));
+	}
+	ASSERT_EQ(0, relay_open(r, 0, SIZE));
+	fd = zcrx_export(&r->z);
+	ASSERT_LE(0, fd);
+	for (unsigned int i = 0; i < ARRAY_SIZE(flags); i++) {
+		EXPECT_EQ(-EINVAL, zcrx_import(&z, &rings[i], fd));
+		uring_exit(&rings[i]);
+	}
+	close(fd);
+	/* the drive's and the card's */
+	EXPECT_TRUE(bufinfo_wait(r->mem.fd, 2, net_patience()));
+	check_works(_metadata, r, true);
+}
+
 /* A card that has no such queues */
 TEST_F(queue_errors, other_card)
 {

@@ -3,6 +3,7 @@
  * Areas that may be copied to (IO_REGBUF_DMABUF_COPY_OK): receives without a card, by
  * any TCP socket, and what a card has not written. All that was copied is counted.
  */
+#include <sys/mman.h>
 #include <linux/dma-buf-bar.h>
 
 #include "common.h"
@@ -358,6 +359,41 @@ TEST_F(local, errors)
 	ASSERT_EQ(0, copier_open(r, 0, SIZE));
 	ASSERT_EQ(0, copier_stream(r, &p, &t));
 	CHECK_COPIED(r, p.len, t.pieces);
+}
+
+/* User memory is no slot's area, also if it is registered; by itself it is one as ever */
+TEST_F(local, user_memory)
+{
+	const struct piece p = { SEED, 0, 64 * KiB };
+	struct relay *r = &self->relay;
+	char *user = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct io_uring_zcrx_area_reg area = area_user(user, SIZE), slot = area_slot(0, 0, SIZE);
+	struct io_uring_regbuf_desc d = desc_uaddr(user, SIZE);
+	int had = bufinfo_attachments(r->mem.fd);
+	struct mem mem = r->mem;
+	struct taken t = { 0 };
+	int ret;
+
+	ASSERT_NE(MAP_FAILED, user);
+	if (variant->kind == MEM_BAR)
+		SKIP(return, "one of them is enough");
+	ASSERT_EQ(0, reg_one(&r->ring, 1, &d));
+	REFUSED(-EINVAL, area_slot(1, 0, SIZE));
+	ASSERT_EQ(0, zcrx_open(&r->z, &r->ring, 0, &area));
+	ASSERT_EQ(0, net_local("127.0.0.1", &r->tcp));
+	/* nor do the two go together */
+	EXPECT_EQ(-EINVAL, zcrx_add_area(&r->z, &slot));
+	EXPECT_TRUE(bufinfo_wait(r->mem.fd, had, net_patience()));
+	/* where the pieces are looked for */
+	r->mem.map = user;
+	ret = copier_stream(r, &p, &t);
+	r->mem = mem;
+	ASSERT_EQ(0, ret);
+	EXPECT_EQ(p.len, r->z.stats->copy_bytes);
+	EXPECT_EQ(t.pieces, r->z.stats->copy_count);
+	EXPECT_EQ(0, copier_bytes(r, 0));
+	EXPECT_EQ(NO_MISMATCH, mem_check_poison(&r->mem, 0, SIZE, POISON));
+	munmap(user, SIZE);
 }
 
 /* Exporters that have no view for the CPU, or cannot make it */
