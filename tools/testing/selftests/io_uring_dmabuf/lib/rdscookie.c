@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 
+#include "lab.h"
+#include "netns.h"
 #include "rdscookie.h"
 
 ssize_t rds_send_cookie(int sk, const void *buf, size_t len, __u32 cookie)
@@ -45,4 +48,17 @@ int rds_recv_cookies(int sk, struct rds_zcopy_cookies *done, int flags)
 		return -ENODATA;
 	memcpy(done, CMSG_DATA(cmsg), sizeof(*done));
 	return 0;
+}
+
+int rds_wait_cookies(int sk, struct rds_zcopy_cookies *done)
+{
+	struct pollfd pfd = { .fd = sk, .events = POLLIN };
+	double end = net_deadline();
+	int ret;
+
+	do {
+		poll(&pfd, 1, 100);
+		ret = rds_recv_cookies(sk, done, MSG_DONTWAIT);
+	} while (ret == -EAGAIN && lab_now() < end);
+	return ret;
 }

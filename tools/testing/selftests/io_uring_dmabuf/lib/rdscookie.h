@@ -15,5 +15,7 @@
 ssize_t rds_send_cookie(int sk, const void *buf, size_t len, __u32 cookie);
 /* One recvmsg(): 0 and some cookies, or -errno and none */
 int rds_recv_cookies(int sk, struct rds_zcopy_cookies *done, int flags);
+/* The same when there are some, without blocking in it: poll() is true for other reasons, too */
+int rds_wait_cookies(int sk, struct rds_zcopy_cookies *done);
 
 #endif

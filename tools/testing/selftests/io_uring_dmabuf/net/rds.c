@@ -164,22 +164,6 @@ FIXTURE_TEARDOWN(rds)
 	uring_exit(&self->ring);
 }
 
-/* --- cookies --- */
-
-/* rds_recv_cookies() without blocking in it. poll() is true for other reasons as well */
-static int wait_cookies(int sk, struct rds_zcopy_cookies *done)
-{
-	struct pollfd pfd = { .fd = sk, .events = POLLIN };
-	double end = net_deadline();
-	int ret;
-
-	do {
-		poll(&pfd, 1, 100);
-		ret = rds_recv_cookies(sk, done, MSG_DONTWAIT);
-	} while (ret == -EAGAIN && lab_now() < end);
-	return ret;
-}
-
 /* --- a flow of messages, the same few buffers for all of them --- */
 
 struct flow {
@@ -220,7 +204,7 @@ static __u64 *slot(const struct flow *f, __u32 message)
 static int flow_cookies(struct flow *f)
 {
 	struct rds_zcopy_cookies done;
-	int ret = wait_cookies(f->sk[TX], &done);
+	int ret = rds_wait_cookies(f->sk[TX], &done);
 
 	for (__u32 i = 0; i < done.num; i++) {
 		__u32 message = done.cookies[i];
@@ -430,7 +414,7 @@ TEST_F(rds, cancelled)
 	EXPECT_EQ(-EAGAIN, rds_recv_cookies(self->sk[TX], &done, MSG_DONTWAIT));
 	ASSERT_EQ(0, link_set(self->ns, "up"));
 	if (!done.num) {
-		ASSERT_EQ(0, wait_cookies(self->sk[TX], &done));
+		ASSERT_EQ(0, rds_wait_cookies(self->sk[TX], &done));
 	}
 	ASSERT_EQ(1, done.num);
 	EXPECT_EQ(77, done.cookies[0]);

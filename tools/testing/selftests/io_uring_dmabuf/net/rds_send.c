@@ -32,6 +32,7 @@ FIXTURE_VARIANT_ADD(rds_send, e1000e_4) { .card = "e1000e", .family = AF_INET };
 FIXTURE_VARIANT_ADD(rds_send, e1000e_6) { .card = "e1000e", .family = AF_INET6 };
 FIXTURE_VARIANT_ADD(rds_send, vmxnet3_4) { .card = "vmxnet3", .family = AF_INET };
 FIXTURE_VARIANT_ADD(rds_send, vmxnet3_6) { .card = "vmxnet3", .family = AF_INET6 };
+FIXTURE_VARIANT_ADD(rds_send, igb_4) { .card = "igb", .family = AF_INET };
 
 FIXTURE_SETUP(rds_send)
 {
@@ -46,12 +47,14 @@ FIXTURE_TEARDOWN(rds_send)
 
 /* --- a flow of messages, the same few buffers for all of them --- */
 
-enum state { FREE, SENT, QUEUED };
+/* By a ring: SENT, QUEUED. By RDS itself: COOKIE */
+enum state { FREE, SENT, QUEUED, COOKIE };
 
 struct flow {
 	struct rdsrig *r;
 	enum rds_kind kind;
 	unsigned int sqe_flags;
+	unsigned int cookies;		/* one message of so many has a cookie; 0: none */
 	enum state state[DEPTH];	/* message n is in buffer n % DEPTH */
 	struct net_vec vec[DEPTH];
 	__u32 sent, got;
@@ -106,14 +109,45 @@ static int flow_cqe(struct flow *f)
 	return 0;
 }
 
+/* Each once, and of a message that is under way */
+static int flow_cookies(struct flow *f)
+{
+	struct rds_zcopy_cookies done;
+	int ret = rds_wait_cookies(f->r->tx, &done);
+
+	for (__u32 i = 0; i < done.num; i++) {
+		__u32 message = done.cookies[i];
+		enum state *state = &f->state[message % DEPTH];
+
+		if (*state != COOKIE || message >= f->sent || f->sent - message > DEPTH) {
+			fprintf(stderr, "# cookie %u of %u\n", message, f->sent);
+			return -EPROTO;
+		}
+		*state = FREE;
+	}
+	return ret;
+}
+
 /* The buffer of message @i may be used again */
 static int flow_free(struct flow *f, __u32 i)
 {
 	int ret = 0;
 
 	while (f->state[i % DEPTH] != FREE && !ret)
-		ret = flow_cqe(f);
+		ret = f->state[i % DEPTH] == COOKIE ? flow_cookies(f) : flow_cqe(f);
 	return ret;
+}
+
+static int flow_send_cookie(struct flow *f, __u32 i)
+{
+	char *buf = f->r->user + i % DEPTH * SIZE;
+	ssize_t len;
+
+	memcpy(buf, f->r->stamped, SIZE);
+	len = rds_send_cookie(f->r->tx, buf, SIZE, i);
+	f->state[i % DEPTH] = COOKIE;
+	f->sent++;
+	return len == SIZE ? 0 : len < 0 ? len : -EIO;
 }
 
 static int flow_send(struct flow *f)
@@ -124,6 +158,8 @@ static int flow_send(struct flow *f)
 	int ret = flow_free(f, i);
 
 	rds_stamp(f->r->stamped, i, SIZE);
+	if (!ret && f->cookies && !(i % f->cookies))
+		return flow_send_cookie(f, i);
 	ret = ret ?: rds_put(f->r, f->kind, off, f->r->stamped, SIZE);
 	if (ret)
 		return ret;
@@ -172,6 +208,8 @@ static int flow_idle(struct flow *f)
 	memset(f->r->stamped, 0xdd, SIZE);
 	for (unsigned int i = 0; i < DEPTH; i++)
 		ret = ret ?: rds_put(f->r, f->kind, i * SIZE, f->r->stamped, SIZE);
+	if (f->cookies)
+		memset(f->r->user, 0xdd, DEPTH * SIZE);
 	return ret;
 }
 
@@ -236,6 +274,24 @@ TEST_F_TIMEOUT(rds_send, whole, 400)
 			}
 			EXPECT_TRUE(rds_quiet(r, 10));
 		}
+	}
+}
+
+/* RDS's own zerocopy: all of the messages, or some of them between a ring's */
+TEST_F(rds_send, cookies)
+{
+	struct rdsrig *r = &self->rig;
+
+	ASSERT_EQ(0, net_set(r->tx, SOL_SOCKET, SO_ZEROCOPY, 1));
+	for (unsigned int every = 1; every <= 3; every += 2) {
+		struct flow f = FLOW(self, r->veth ? RDS_REGISTERED : RDS_DMABUF, 0);
+
+		f.cookies = every;
+		ASSERT_EQ(0, flow_run(&f, lab_scale(24, 14))) {
+			TH_LOG("one of %u: %u sent, %u right", every, f.sent, f.got);
+		}
+		EXPECT_EQ(0, f.again);
+		EXPECT_TRUE(rds_quiet(r, 10));
 	}
 }
 
@@ -518,8 +574,9 @@ TEST_F_TIMEOUT(rds_send, device_cannot, 400)
 static int read_batch(struct rdsrig *r)
 {
 	for (int i = 0; i < BATCH; i++)
-		if (net_recv_again(r->rx, r->stamped, SMALL, 0) != SMALL)
-			return -EMSGSIZE;
+		if (net_recv_again(r->rx, r->stamped, SMALL, 0) != SMALL ||
+		    rds_check(r->stamped, i, SMALL))
+			return -EBADMSG;
 	return 0;
 }
 
@@ -531,6 +588,8 @@ TEST_F(rds_send, calls)
 	struct uring_res res;
 
 	ASSERT_EQ(0, rdsrig_ring(r, BATCH, RDS_DEFER));
+	for (int i = 0; i < BATCH; i++)
+		rds_stamp((__u64 *)(r->user + i * SMALL), i, SMALL);
 	for (int n = 0; n < MESSAGES; n += BATCH) {
 		for (int i = 0; i < BATCH; i++)
 			rds_prep(r, r->tx, RDS_REGISTERED, i * SMALL, SMALL, true);
