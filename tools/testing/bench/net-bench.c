@@ -4,8 +4,8 @@
  *
  *   net-bench [options] KIND:SIZE...
  *
- *   KIND       send | msgzc | user | plain | pages | dmabuf | dmabuf1 | bar | bundle |
- *              bundle1    (netbuf.h)
+ *   KIND       send | msgzc | ring | user | plain | pages | dmabuf | dmabuf1 | bar |
+ *              bundle | bundle1    (netbuf.h)
  *   SIZE       bytes of a request, or with k, m:  64 4k 1m
  *
  *   -d CARD    the environment has LAB_NET_<CARD> and LAB_NET_<CARD>_PEER [E1000E]
@@ -113,7 +113,7 @@ static void prepare(struct job *job, unsigned int nr)
 	struct io_uring_sqe *sqe = uring_sqe(&job->ring);
 	unsigned int kind = job->c->kind;
 
-	sqe->opcode = IORING_OP_SEND_ZC;
+	sqe->opcode = kind == SOURCE_RING ? IORING_OP_SEND : IORING_OP_SEND_ZC;
 	sqe->fd = job->conn.tx;
 	sqe->addr = buffer_sqe_addr(&job->buf, place(job->c, nr));
 	sqe->len = (unsigned int)job->c->size;
@@ -166,9 +166,9 @@ static int reap(struct job *job)
 			continue;
 		}
 		if (cqe.res < 0)
-			return fail(job->c->name, -cqe.res, "SEND_ZC");
+			return fail(job->c->name, -cqe.res, "a request");
 		if ((size_t)cqe.res != job->part)
-			return fail(job->c->name, EIO, "SEND_ZC sent only a part");
+			return fail(job->c->name, EIO, "a request sent only a part");
 		if (source_is_single(job->c->kind)) {
 			job->notifications--;
 			continue;
@@ -195,7 +195,7 @@ static int submit(struct job *job, unsigned int nr)
 	return ret;
 }
 
-static int send_zc(struct job *job)
+static int send_by_ring(struct job *job)
 {
 	const bool single = source_is_single(job->c->kind);
 	unsigned int done, n;
@@ -320,7 +320,7 @@ static int send_last(struct job *job)
 
 static int window_run(struct job *job)
 {
-	int ret = source_is_call(job->c->kind) ? send_by_calls(job) : send_zc(job);
+	int ret = source_is_call(job->c->kind) ? send_by_calls(job) : send_by_ring(job);
 
 	if (!ret && job->c->rds)
 		ret = send_last(job);

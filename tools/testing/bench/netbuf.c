@@ -21,6 +21,7 @@ const char *const source_name[SOURCES] = {
 	[SOURCE_USER] = "user",
 	[SOURCE_MSG] = "msgzc",
 	[SOURCE_SINGLE] = "dmabuf1",
+	[SOURCE_RING] = "ring",
 };
 
 static char *huge_page;

@@ -25,6 +25,7 @@ enum source {
 	SOURCE_USER,		/* SEND_ZC, the huge page, not registered */
 	SOURCE_MSG,		/* send() with MSG_ZEROCOPY: the huge page; RDS: cookies */
 	SOURCE_SINGLE,		/* SEND_ZC, dma-buf, with one completion */
+	SOURCE_RING,		/* SEND by a ring, the huge page, not registered: copies */
 	SOURCES,
 };
 
@@ -44,7 +45,7 @@ static inline bool source_is_call(unsigned int source)
 /* The memory is in slot 0 */
 static inline bool source_is_registered(unsigned int source)
 {
-	return !source_is_call(source) && source != SOURCE_USER;
+	return !source_is_call(source) && source != SOURCE_USER && source != SOURCE_RING;
 }
 
 /* The only completion comes when a notification would */
