@@ -10,9 +10,9 @@
 #   instructions per I/O, "path" and each other class, and the lowest and
 #   highest window of "path".
 # mode=functions: "CASE CLASS FUNCTION INSNS CALLS" per line, medians per I/O.
-# mode=windows: "CASE IOMMU INTERRUPTS SLEEPS PATH" per window: how many interrupts of
-#   devices were taken in it, how often its CPU came back from idle, instructions of "path"
-#   per I/O.
+# mode=windows, work="FUNCTION...", boot=N: "CASE IOMMU KERNEL N WORK PATH" per window: how
+#   often each of the functions was called, with a slash between them, and instructions of
+#   "path" per I/O.
 
 function plain_name(name)
 {
@@ -55,6 +55,8 @@ function fail(why)
 	exit 1
 }
 
+BEGIN { works = split(work, work_name, " ") }
+
 FNR == 1 { file++ }
 
 file == 1 && NF >= 2 && !/^#/ {
@@ -79,12 +81,7 @@ file == 2 && /"what":"insns"/ {
 
 file == 3 && $1 == "W" { total[$2] = $3; seen = $2 }
 
-file == 3 && $1 == "F" && ($2 in case_of) && mode == "windows" {
-	if ($3 == "__common_interrupt")
-		interrupts[$2] += $5
-	else if ($3 == "schedule_idle")
-		sleeps[$2] += $5
-}
+file == 3 && $1 == "F" && ($2 in case_of) && works { done[$2, $3] += $5 }
 
 file == 3 && $1 == "F" && ($2 in case_of) {
 	c = class_of($3)
@@ -128,11 +125,15 @@ function print_functions(i,	k, part, w, v, u)
 	}
 }
 
-function print_windows(i,	w)
+function print_windows(i,	w, j, alike)
 {
-	for (w = first[i]; w < first[i] + windows[i]; w++)
-		printf "%s %s %d %d %.2f\n", name[i], text(head[i], "iommu"), \
-			interrupts[w], sleeps[w], sum[w, "path"] / count[i]
+	for (w = first[i]; w < first[i] + windows[i]; w++) {
+		alike = ""
+		for (j = 1; j <= works; j++)
+			alike = alike (j > 1 ? "/" : "") done[w, work_name[j]] + 0
+		printf "%s %s %s %d %s %.2f\n", name[i], text(head[i], "iommu"), \
+			text(head[i], "kernel"), boot, alike, sum[w, "path"] / count[i]
+	}
 }
 
 END {

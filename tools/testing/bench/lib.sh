@@ -110,12 +110,14 @@ all_functions() {
 		"$out/$1.list" "$out/$1.json" "$out/$1.insns"
 }
 
-# all_windows NAME: every window of every case of that measurement, lines
-# `case IOMMU interrupts sleeps instructions`.
-all_windows() {
-	awk -v mode=windows -f "$here/json.awk" -f "$here/insns.awk" \
-		"$out/$1.list" "$out/$1.json" "$out/$1.insns"
-}
+# all_windows NAME BOOT FUNCTION...: every window of every case of that measurement, lines
+# `case IOMMU kernel BOOT calls-of-the-functions instructions`.
+all_windows() (
+	name=$1 boot=$2
+	shift 2
+	awk -v mode=windows -v boot="$boot" -v work="$*" -f "$here/json.awk" -f "$here/insns.awk" \
+		"$out/$name.list" "$out/$name.json" "$out/$name.insns"
+)
 
 # top N NAME: the N most expensive functions of every case of that measurement.
 top_functions() {
