@@ -98,17 +98,22 @@ int rds_sender(const struct rdsrig *r, int port)
 	return ret;
 }
 
-int rds_pass(const struct rdsrig *r)
+int rds_pass_between(int tx, int rx)
 {
 	char out[] = "a small message", in[sizeof(out) + 1];
-	ssize_t len = send(r->tx, out, sizeof(out), 0);
+	ssize_t len = send(tx, out, sizeof(out), 0);
 
 	if (len != sizeof(out))
 		return len < 0 ? -errno : -EIO;
-	len = net_recv_again(r->rx, in, sizeof(in), 0);
+	len = net_recv_again(rx, in, sizeof(in), 0);
 	if (len != sizeof(out))
 		return len < 0 ? -errno : -EMSGSIZE;
 	return memcmp(in, out, sizeof(out)) ? -EILSEQ : 0;
+}
+
+int rds_pass(const struct rdsrig *r)
+{
+	return rds_pass_between(r->tx, r->rx);
 }
 
 int rdsrig_ring(struct rdsrig *r, unsigned int entries, unsigned int flags)

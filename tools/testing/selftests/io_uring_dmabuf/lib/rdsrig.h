@@ -58,6 +58,7 @@ int rds_socket(const struct rdsrig *r, enum net_side side, int port);
 int rds_sender(const struct rdsrig *r, int port);
 /* A small message gets there */
 int rds_pass(const struct rdsrig *r);
+int rds_pass_between(int tx, int rx);
 
 /* Into memory of that kind */
 int rds_put(struct rdsrig *r, enum rds_kind kind, __u64 off, const void *src, size_t len);

@@ -15,9 +15,9 @@
 #include <sys/mman.h>
 
 #include "common.h"
-#include "netio.h"
 #include "netset.h"
 #include "rdscookie.h"
+#include "rdsrig.h"
 
 #define SIZE		(1 * MiB)	/* of a message, the most that RDS takes */
 #define BRIEF		lab_scale(SIZE, SIZE / 4)	/* of one that is sent twice, or slowly */
@@ -114,20 +114,6 @@ static __u64 *memory(size_t len)
 	return p == MAP_FAILED ? NULL : p;
 }
 
-/* A small message gets there. The first one brings up the connection, too */
-static int pass(const int *sk)
-{
-	char out[] = "a small message", in[sizeof(out) + 1];
-	ssize_t len = send(sk[TX], out, sizeof(out), 0);
-
-	if (len != sizeof(out))
-		return len < 0 ? -errno : -EIO;
-	len = net_recv_again(sk[RX], in, sizeof(in), 0);
-	if (len != sizeof(out))
-		return len < 0 ? -errno : -EMSGSIZE;
-	return memcmp(in, out, sizeof(out)) ? -EILSEQ : 0;
-}
-
 FIXTURE_SETUP(rds)
 {
 	if (access("/proc/sys/net/rds/tcp", F_OK))
@@ -146,8 +132,8 @@ FIXTURE_SETUP(rds)
 	ASSERT_EQ(0, link_new(self->ns));
 	ASSERT_EQ(0, sockets(self->sk, self->ns, self->home, PORT));
 	/* twice: in between, RDS finds out how many connections there can be */
-	ASSERT_EQ(0, pass(self->sk));
-	ASSERT_EQ(0, pass(self->sk));
+	ASSERT_EQ(0, rds_pass_between(self->sk[TX], self->sk[RX]));
+	ASSERT_EQ(0, rds_pass_between(self->sk[TX], self->sk[RX]));
 }
 
 /* The connections refer to the netns until they notice that there is no link */
@@ -175,25 +161,6 @@ struct flow {
 	__u32 sent, got;
 	unsigned int again;	/* messages that came more than once */
 };
-
-/* Each word says of which message it is, and where */
-static void stamp(__u64 *buf, __u32 message, size_t size)
-{
-	for (__u32 i = 0; i < size / sizeof(*buf); i++)
-		buf[i] = (__u64)message << 32 | i;
-}
-
-static int check_stamps(const __u64 *buf, __u32 message, size_t size)
-{
-	for (__u32 i = 0; i < size / sizeof(*buf); i++) {
-		if (buf[i] == ((__u64)message << 32 | i))
-			continue;
-		fprintf(stderr, "# message %u at 0x%zx: %llx of message %llu\n",
-			message, i * sizeof(*buf), buf[i] & ~0U, buf[i] >> 32);
-		return -EILSEQ;
-	}
-	return 0;
-}
 
 static __u64 *slot(const struct flow *f, __u32 message)
 {
@@ -228,7 +195,7 @@ static int flow_send(struct flow *f)
 		ret = flow_cookies(f);
 	if (ret)
 		return ret;
-	stamp(slot(f, message), message, f->size);
+	rds_stamp(slot(f, message), message, f->size);
 	ret = rds_send_cookie(f->sk[TX], slot(f, message), f->size, message);
 	if (ret != (int)f->size)
 		return ret < 0 ? ret : -EIO;
@@ -247,8 +214,8 @@ static int flow_recv(struct flow *f)
 		if (len != (ssize_t)f->size)
 			return len < 0 ? -errno : -EMSGSIZE;
 		if (f->buf[0] >> 32 >= f->got)
-			return check_stamps(f->buf, f->got++, f->size);
-		if (check_stamps(f->buf, f->buf[0] >> 32, f->size))
+			return rds_check(f->buf, f->got++, f->size);
+		if (rds_check(f->buf, f->buf[0] >> 32, f->size))
 			return -EILSEQ;
 		f->again++;
 	}
@@ -564,7 +531,7 @@ static int recv_whole(int sk, __u64 *buf, __u32 message)
 		fprintf(stderr, "# message %u: %zd bytes\n", message, len);
 		return len < 0 ? -errno : -EMSGSIZE;
 	}
-	return check_stamps(buf, message, SIZE);
+	return rds_check(buf, message, SIZE);
 }
 
 TEST_F(rds, uring_send)
@@ -578,12 +545,12 @@ TEST_F(rds, uring_send)
 		.msg_iovlen = 1,
 	};
 
-	stamp(self->mem, 1, SIZE);
+	rds_stamp(self->mem, 1, SIZE);
 	prep_send(&self->ring, self->sk[TX], self->mem, SIZE);
 	ASSERT_EQ(SIZE, uring_do(&self->ring));
 	EXPECT_EQ(0, recv_whole(self->sk[RX], self->buf, 1));
 
-	stamp(self->mem, 2, SIZE);
+	rds_stamp(self->mem, 2, SIZE);
 	uring_prep_rw(&self->ring, IORING_OP_SENDMSG, self->sk[TX], 0,
 		      (uintptr_t)&msg, 1, 0);
 	ASSERT_EQ(SIZE, uring_do(&self->ring));
@@ -596,7 +563,7 @@ static int fill_socket(int sk, __u64 *buf)
 	int nr = 0;
 
 	for (;;) {
-		stamp(buf, nr, SIZE);
+		rds_stamp(buf, nr, SIZE);
 		if (send(sk, buf, SIZE, MSG_DONTWAIT) != (ssize_t)SIZE)
 			return errno == EAGAIN ? nr : -errno;
 		nr++;
@@ -613,7 +580,7 @@ TEST_F(rds, uring_waits_for_room)
 	ASSERT_EQ(0, link_set(self->ns, "down"));
 	nr = fill_socket(self->sk[TX], self->mem);
 	ASSERT_GT(nr, 0);
-	stamp(self->mem, nr, SIZE);
+	rds_stamp(self->mem, nr, SIZE);
 	prep_send(&self->ring, self->sk[TX], self->mem, SIZE);
 	ASSERT_EQ(1, uring_submit(&self->ring, 0));
 	lab_sleep_ms(100);
