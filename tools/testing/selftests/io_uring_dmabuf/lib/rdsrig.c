@@ -10,6 +10,7 @@
 #include "rdsrig.h"
 
 #define VETH_NET	9		/* cards have others */
+#define LAG		8		/* messages that the receiver has not read */
 
 static int veth_up(struct netrig *n)
 {
@@ -267,6 +268,22 @@ int rds_check(const __u64 *buf, __u32 message, size_t len)
 		return -EILSEQ;
 	}
 	return 0;
+}
+
+int rds_flow_run(const struct rds_flow *f, void *flow, unsigned int nr)
+{
+	__u32 end = *f->sent + nr;
+	int ret = 0;
+
+	while (*f->sent < end && !ret) {
+		ret = f->send(flow);
+		if (!ret && *f->sent - *f->got > LAG)
+			ret = f->recv(flow);
+	}
+	ret = ret ?: f->idle(flow);
+	while (*f->got < end && !ret)
+		ret = f->recv(flow);
+	return ret;
 }
 
 int rds_recv(struct rdsrig *r, __u32 message)

@@ -70,6 +70,20 @@ __u64 rds_address(const struct rdsrig *r, enum rds_kind kind, __u64 off);
 /* Each word says of which message it is, and where */
 void rds_stamp(__u64 *buf, __u32 message, size_t len);
 int rds_check(const __u64 *buf, __u32 message, size_t len);
+/* How a test sends messages from a few buffers, and how far it is */
+struct rds_flow {
+	int (*send)(void *flow);	/* the next, once its buffer is free */
+	int (*recv)(void *flow);	/* the next */
+	int (*idle)(void *flow);	/* all buffers are free, and get other content */
+	const __u32 *sent, *got;
+};
+
+/*
+ * @nr more, each of which is read when its memory has been written to several times.
+ * It does not depend on who is faster.
+ */
+int rds_flow_run(const struct rds_flow *f, void *flow, unsigned int nr);
+
 /* The next message, of RDS_SIZE, is that one */
 int rds_recv(struct rdsrig *r, __u32 message);
 /* For @ms there is no CQE */

@@ -22,7 +22,6 @@
 #define SIZE		(1 * MiB)	/* of a message, the most that RDS takes */
 #define BRIEF		lab_scale(SIZE, SIZE / 4)	/* of one that is sent twice, or slowly */
 #define MAX_DEPTH	4
-#define LAG		8		/* messages that the receiver has not read */
 #define PORT		7300
 #define SYSCTL		"/proc/sys/net/rds/tcp/rds_tcp_sndbuf"
 
@@ -186,8 +185,9 @@ static int flow_cookies(struct flow *f)
 	return ret;
 }
 
-static int flow_send(struct flow *f)
+static int flow_send(void *flow)
 {
+	struct flow *f = flow;
 	__u32 message = f->sent;
 	int ret = 0;
 
@@ -205,8 +205,9 @@ static int flow_send(struct flow *f)
 }
 
 /* The next message. A connection may send what it is not sure of once more */
-static int flow_recv(struct flow *f)
+static int flow_recv(void *flow)
 {
+	struct flow *f = flow;
 	ssize_t len;
 
 	for (;;) {
@@ -222,8 +223,9 @@ static int flow_recv(struct flow *f)
 }
 
 /* All cookies are there, and the memory gets other content */
-static int flow_idle(struct flow *f)
+static int flow_idle(void *flow)
 {
+	struct flow *f = flow;
 	int ret = 0;
 
 	for (unsigned int i = 0; i < f->depth; i++) {
@@ -234,24 +236,11 @@ static int flow_idle(struct flow *f)
 	return ret;
 }
 
-/*
- * @nr more, each of which is read when its memory has been written to several times.
- * It does not depend on who is faster.
- */
 static int flow_run(struct flow *f, unsigned int nr)
 {
-	__u32 end = f->sent + nr;
-	int ret = 0;
+	const struct rds_flow steps = { flow_send, flow_recv, flow_idle, &f->sent, &f->got };
 
-	while (f->sent < end && !ret) {
-		ret = flow_send(f);
-		if (!ret && f->sent - f->got > LAG)
-			ret = flow_recv(f);
-	}
-	ret = ret ?: flow_idle(f);
-	while (f->got < end && !ret)
-		ret = flow_recv(f);
-	return ret;
+	return rds_flow_run(&steps, f, nr);
 }
 
 #define FLOW(self_, depth_, size_) ((struct flow) {			\

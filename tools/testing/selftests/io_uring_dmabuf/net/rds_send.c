@@ -13,7 +13,6 @@
 
 #define SIZE		RDS_SIZE
 #define DEPTH		4		/* messages under way */
-#define LAG		8		/* messages that the receiver has not read */
 #define MAX_SENT	128		/* of a flow */
 #define QUIET_MS	200
 
@@ -150,8 +149,9 @@ static int flow_send_cookie(struct flow *f, __u32 i)
 	return len == SIZE ? 0 : len < 0 ? len : -EIO;
 }
 
-static int flow_send(struct flow *f)
+static int flow_send(void *flow)
 {
+	struct flow *f = flow;
 	__u32 i = f->sent;
 	__u64 off = i % DEPTH * SIZE;
 	struct io_uring_sqe *sqe;
@@ -174,8 +174,9 @@ static int flow_send(struct flow *f)
 }
 
 /* The next one. Workers overtake each other, and connections may send one once more */
-static int flow_recv(struct flow *f)
+static int flow_recv(void *flow)
 {
+	struct flow *f = flow;
 	__u32 message;
 	ssize_t len;
 
@@ -199,8 +200,9 @@ static int flow_recv(struct flow *f)
 }
 
 /* All are complete, and the memory gets other content */
-static int flow_idle(struct flow *f)
+static int flow_idle(void *flow)
 {
+	struct flow *f = flow;
 	int ret = 0;
 
 	for (unsigned int i = 0; i < DEPTH; i++)
@@ -213,21 +215,11 @@ static int flow_idle(struct flow *f)
 	return ret;
 }
 
-/* @nr more, each of which is read when its memory has been written to several times */
 static int flow_run(struct flow *f, unsigned int nr)
 {
-	__u32 end = f->sent + nr;
-	int ret = 0;
+	const struct rds_flow steps = { flow_send, flow_recv, flow_idle, &f->sent, &f->got };
 
-	while (f->sent < end && !ret) {
-		ret = flow_send(f);
-		if (!ret && f->sent - f->got > LAG)
-			ret = flow_recv(f);
-	}
-	ret = ret ?: flow_idle(f);
-	while (f->got < end && !ret)
-		ret = flow_recv(f);
-	return ret;
+	return rds_flow_run(&steps, f, nr);
 }
 
 /*
