@@ -5,12 +5,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "netio.h"
 
 #define CHUNK		(256 * KiB)	/* of one recv() */
 #define DATAGRAM_MAX	65536
 #define ARRAY_LEN(a)	(sizeof(a) / sizeof((a)[0]))
+
+char *net_user(__u64 size)
+{
+	char *user = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			  -1, 0);
+
+	if (user == MAP_FAILED)
+		return NULL;
+	pattern_fill(user, 0, size, NET_SEED);
+	return user;
+}
 
 static struct io_uring_sqe *prep(struct netrig *n, __u8 op, int fd, __u16 slot,
 				 __u64 addr, __u32 len, int flags)

@@ -13,6 +13,9 @@
 
 #define NET_SEED	7300	/* of the memory that most tests send */
 
+/* Ordinary memory with that pattern, for munmap(); NULL: there is none */
+char *net_user(__u64 size);
+
 /* --- sending --- */
 
 /* Prepare a request; offsets into the buffer in @slot are what is sent */

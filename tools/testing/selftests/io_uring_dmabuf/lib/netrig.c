@@ -447,6 +447,21 @@ int net_mem(struct mem *m, enum mem_kind kind, __u64 size)
 	return mem_create(m, kind, size);
 }
 
+int netrig_ring(struct netrig *n, unsigned int entries, unsigned int flags)
+{
+	int ret;
+
+	uring_exit(&n->ring);
+	ret = uring_init(&n->ring, entries, flags);
+	return ret ?: reg_sparse(&n->ring, NETRIG_SLOTS);
+}
+
+bool netrig_let_go(struct netrig *n)
+{
+	uring_exit(&n->ring);
+	return n->mem.fd < 0 || bufinfo_wait(n->mem.fd, 0, net_patience());
+}
+
 static int rig_mem(struct netrig *n, enum mem_kind kind, __u64 size,
 		   const char **why)
 {
@@ -458,9 +473,7 @@ static int rig_mem(struct netrig *n, enum mem_kind kind, __u64 size,
 			 mem_kind_name(kind));
 		*why = reason;
 	}
-	if (!ret)
-		ret = uring_init(&n->ring, 64, 0);
-	return ret ?: reg_sparse(&n->ring, NETRIG_SLOTS);
+	return ret ?: netrig_ring(n, 64, 0);
 }
 
 void netrig_init(struct netrig *n)

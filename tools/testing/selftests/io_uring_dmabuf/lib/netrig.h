@@ -62,6 +62,10 @@ int netrig_apart(struct netrig *n, const char *card, const char **why);
  */
 int netrig_begin(struct netrig *n, const char *card, const char **why);
 int netrig_link(struct netrig *n, unsigned int mtu);
+/* Another ring in the place of that one, with an empty buffer table */
+int netrig_ring(struct netrig *n, unsigned int entries, unsigned int flags);
+/* The ring goes: whether nothing is left behind that has the dma-buf, if there is one */
+bool netrig_let_go(struct netrig *n);
 /* A card for a second link beside that of @card */
 const char *netrig_other_card(const char *card);
 /* The peer is back in the netns of the test, and nothing has an address */

@@ -193,6 +193,11 @@ int net_local(const char *addr, struct net_pair *p)
 	return p->rx < 0 ? p->rx : 0;
 }
 
+int net_tcp_any(const struct netrig *n, int family, struct net_pair *p)
+{
+	return n->home < 0 ? net_local("127.0.0.1", p) : net_tcp(n, family, p);
+}
+
 void net_close(struct net_pair *p)
 {
 	struct linger now = { .l_onoff = 1 };

@@ -31,6 +31,8 @@ int net_listen(const struct netrig *n, int family);
 int net_connect(int fd, int lsk);
 /* Connected, from the card to the peer */
 int net_tcp(const struct netrig *n, int family, struct net_pair *p);
+/* The same, or over loopback by IPv4 if the rig has no card */
+int net_tcp_any(const struct netrig *n, int family, struct net_pair *p);
 int net_udp(const struct netrig *n, int family, struct net_pair *p);
 /* TCP over loopback, at @addr of IPv4 or IPv6; needs no rig */
 int net_local(const char *addr, struct net_pair *p);

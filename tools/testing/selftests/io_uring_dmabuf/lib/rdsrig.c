@@ -121,11 +121,8 @@ int rdsrig_ring(struct rdsrig *r, unsigned int entries, unsigned int flags)
 {
 	struct io_uring_regbuf_desc d = desc_uaddr(r->user, RDS_AREA);
 	struct uring *ring = &r->net.ring;
-	int ret;
+	int ret = netrig_ring(&r->net, entries, flags);
 
-	uring_exit(ring);
-	ret = uring_init(ring, entries, flags);
-	ret = ret ?: reg_sparse(ring, NETRIG_SLOTS);
 	ret = ret ?: reg_one(ring, RDS_REGISTERED, &d);
 	if (ret || r->veth)
 		return ret;

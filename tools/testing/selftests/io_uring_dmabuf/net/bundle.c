@@ -60,12 +60,8 @@ FIXTURE_VARIANT_ADD(bundle, igb_bar_async) {
 static int make_slots(struct netrig *n, unsigned int flags, int target, char *user,
 		      bool copied)
 {
-	int ret;
+	int ret = netrig_ring(n, 256, flags);
 
-	uring_exit(&n->ring);
-	ret = uring_init(&n->ring, 256, flags);
-	if (!ret)
-		ret = reg_sparse(&n->ring, NETRIG_SLOTS);
 	for (unsigned int slot = 0; !ret && slot < 2; slot++) {
 		struct io_uring_regbuf_desc d = desc_dmabuf(n->mem.fd, target);
 
@@ -87,16 +83,10 @@ FIXTURE_SETUP(bundle)
 	self->pair = NET_PAIR_NONE;
 	self->rng = 7311;
 	NETRIG_UP(n, card, variant->kind, SIZE);
-	if (card) {
-		ASSERT_EQ(0, net_tcp(n, variant->family ?: AF_INET, &self->pair));
-	} else {
-		ASSERT_EQ(0, net_local("127.0.0.1", &self->pair));
-	}
+	ASSERT_EQ(0, net_tcp_any(n, variant->family ?: AF_INET, &self->pair));
 	if (variant->user) {
-		self->user = mmap(NULL, SIZE, PROT_READ | PROT_WRITE,
-				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		ASSERT_NE(MAP_FAILED, self->user);
-		pattern_fill(self->user, 0, SIZE, SEED);
+		self->user = net_user(SIZE);
+		ASSERT_NE(NULL, self->user);
 	} else {
 		ASSERT_EQ(0, mem_fill(&n->mem, 0, 0, SIZE, SEED));
 	}
@@ -111,10 +101,7 @@ FIXTURE_TEARDOWN(bundle)
 
 	bufring_destroy(&self->bufs);
 	net_close(&self->pair);
-	uring_exit(&n->ring);
-	if (n->mem.fd >= 0) {
-		EXPECT_TRUE(bufinfo_wait(n->mem.fd, 0, net_patience()));
-	}
+	EXPECT_TRUE(netrig_let_go(n));
 	if (self->user)
 		munmap(self->user, SIZE);
 	netrig_down(n);

@@ -40,10 +40,8 @@ FIXTURE_SETUP(plain)
 	self->pair = NET_PAIR_NONE;
 	NETRIG_UP(&self->net, NULL, MEM_UDMABUF, SIZE);
 	ASSERT_EQ(0, net_local("127.0.0.1", &self->pair));
-	self->user = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-			  -1, 0);
-	ASSERT_NE(MAP_FAILED, self->user);
-	pattern_fill(self->user, 0, SIZE, SEED);
+	self->user = net_user(SIZE);
+	ASSERT_NE(NULL, self->user);
 }
 
 FIXTURE_TEARDOWN(plain)

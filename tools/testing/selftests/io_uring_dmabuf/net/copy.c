@@ -224,9 +224,7 @@ TEST_F(copied, kinds_of_rings)
 	struct piece p;
 
 	for (int i = 0; i < 2; i++) {
-		uring_exit(&n->ring);
-		ASSERT_EQ(0, uring_init(&n->ring, 64, flags[i]));
-		ASSERT_EQ(0, reg_sparse(&n->ring, 1));
+		ASSERT_EQ(0, netrig_ring(n, 64, flags[i]));
 		ASSERT_EQ(0, net_reg(n, 0, n->mem.fd, self->pair.tx,
 				     IO_REGBUF_DMABUF_COPY_OK));
 		for (int k = 0; k < 8; k++) {

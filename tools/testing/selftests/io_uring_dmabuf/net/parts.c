@@ -50,21 +50,16 @@ FIXTURE_SETUP(parts)
 	self->got = malloc(SIZE);
 	ASSERT_NE(NULL, self->got);
 	NETRIG_UP(n, variant->card, MEM_UDMABUF, SIZE);
+	ASSERT_EQ(0, net_tcp_any(n, AF_INET, &self->tcp));
 	if (variant->card) {
-		ASSERT_EQ(0, net_tcp(n, AF_INET, &self->tcp));
 		ASSERT_EQ(0, mem_fill(&n->mem, 0, 0, SIZE, SEED));
 		d = desc_dmabuf(n->mem.fd, self->tcp.tx);
 	} else {
-		ASSERT_EQ(0, net_local("127.0.0.1", &self->tcp));
-		self->user = mmap(NULL, SIZE, PROT_READ | PROT_WRITE,
-				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		ASSERT_NE(MAP_FAILED, self->user);
-		pattern_fill(self->user, 0, SIZE, SEED);
+		self->user = net_user(SIZE);
+		ASSERT_NE(NULL, self->user);
 		d = desc_uaddr(self->user, SIZE);
 	}
-	uring_exit(&n->ring);
-	ASSERT_EQ(0, uring_init(&n->ring, 64, variant->ring));
-	ASSERT_EQ(0, reg_sparse(&n->ring, 1));
+	ASSERT_EQ(0, netrig_ring(n, 64, variant->ring));
 	ASSERT_EQ(0, reg_one(&n->ring, 0, &d));
 	ASSERT_EQ(0, net_set(self->tcp.tx, SOL_SOCKET, SO_SNDBUFFORCE, ROOM));
 	net_set(self->tcp.rx, SOL_SOCKET, SO_RCVBUF, ROOM);
@@ -75,10 +70,7 @@ FIXTURE_TEARDOWN(parts)
 	struct netrig *n = &self->net;
 
 	net_close(&self->tcp);
-	uring_exit(&n->ring);
-	if (n->mem.fd >= 0) {
-		EXPECT_TRUE(bufinfo_wait(n->mem.fd, 0, net_patience()));
-	}
+	EXPECT_TRUE(netrig_let_go(n));
 	if (self->user)
 		munmap(self->user, SIZE);
 	free(self->got);

@@ -81,12 +81,8 @@ FIXTURE_VARIANT_ADD(single, igb_vector_async) {
 static int other_ring(struct netrig *n, unsigned int flags,
 		      const struct io_uring_regbuf_desc *d)
 {
-	int ret;
+	int ret = netrig_ring(n, ENTRIES, flags);
 
-	uring_exit(&n->ring);
-	ret = uring_init(&n->ring, ENTRIES, flags);
-	if (!ret)
-		ret = reg_sparse(&n->ring, NETRIG_SLOTS);
 	return ret ?: reg_one(&n->ring, 0, d);
 }
 
@@ -102,11 +98,7 @@ FIXTURE_SETUP(single)
 	self->form = variant->form;
 	self->registered = !variant->unregistered;
 	NETRIG_UP(n, card, MEM_UDMABUF, SIZE);
-	if (card) {
-		ASSERT_EQ(0, net_tcp(n, variant->family ?: AF_INET, &self->tcp));
-	} else {
-		ASSERT_EQ(0, net_local("127.0.0.1", &self->tcp));
-	}
+	ASSERT_EQ(0, net_tcp_any(n, variant->family ?: AF_INET, &self->tcp));
 	d = desc_dmabuf(n->mem.fd, self->tcp.tx);
 	if (self->copies)
 		d.flags = IO_REGBUF_DMABUF_COPY_OK;
@@ -130,11 +122,7 @@ FIXTURE_TEARDOWN(single)
 	struct netrig *n = &self->net;
 
 	net_close(&self->tcp);
-	uring_exit(&n->ring);
-	/* nothing is left behind */
-	if (n->mem.fd >= 0) {
-		EXPECT_TRUE(bufinfo_wait(n->mem.fd, 0, net_patience()));
-	}
+	EXPECT_TRUE(netrig_let_go(n));
 	if (self->user)
 		munmap(self->user, SIZE + GUARD);
 	netrig_down(n);

@@ -41,10 +41,7 @@ FIXTURE_SETUP(chain)
 FIXTURE_TEARDOWN(chain)
 {
 	net_close(&self->tcp);
-	uring_exit(&self->net.ring);
-	if (self->net.mem.fd >= 0) {
-		EXPECT_TRUE(bufinfo_wait(self->net.mem.fd, 0, net_patience()));
-	}
+	EXPECT_TRUE(netrig_let_go(&self->net));
 	netrig_down(&self->net);
 	close(self->disk);
 }
