@@ -443,27 +443,28 @@ TEST_F(single, is_not_cancelled)
 	EXPECT_TRUE(uring_quiet(&n->ring, 20));
 }
 
-TEST_F(single, peer_resets)
+/* One end of the connection is reset, which @fd is: the send is over */
+static void end_resets(struct __test_metadata *_metadata, struct _test_data_single *self,
+		       int *fd)
 {
 	struct netrig *n = &self->net;
 
 	NOT_OF_COPIES(self);
 	queue_all(_metadata, self);
-	reset(self->tcp.rx);
-	self->tcp.rx = -1;
+	reset(*fd);
+	*fd = -1;
 	DIED(n, -ECONNRESET);
+}
+
+TEST_F(single, peer_resets)
+{
+	end_resets(_metadata, self, &self->tcp.rx);
 }
 
 /* The application's own end: what waits does not hold the socket */
 TEST_F(single, socket_is_reset)
 {
-	struct netrig *n = &self->net;
-
-	NOT_OF_COPIES(self);
-	queue_all(_metadata, self);
-	reset(self->tcp.tx);
-	self->tcp.tx = -1;
-	DIED(n, -ECONNRESET);
+	end_resets(_metadata, self, &self->tcp.tx);
 }
 
 /* The same with a registered file, once its slot is empty */
