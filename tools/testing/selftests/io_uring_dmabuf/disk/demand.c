@@ -35,22 +35,18 @@ FIXTURE_VARIANT_ADD(demand, bar_defer) {
 FIXTURE_VARIANT_ADD(demand, heap_sqpoll) { .kind = MEM_HEAP, .ring = IORING_SETUP_SQPOLL };
 FIXTURE_VARIANT_ADD(demand, bar_iopoll) { .kind = MEM_BAR_64K, .ring = IORING_SETUP_IOPOLL };
 
-static struct io_uring_regbuf_desc desc_demand(int dmabuf, __u32 flags)
+/* Slot 0 */
+static int reg_demand(struct uring *r, int dmabuf, __u32 flags)
 {
-	struct io_uring_regbuf_desc d = desc_dmabuf(dmabuf, -1);
-
-	d.flags = IO_REGBUF_DMABUF_ON_DEMAND | flags;
-	return d;
+	return reg_flags(r, 0, dmabuf, -1, IO_REGBUF_DMABUF_ON_DEMAND | flags);
 }
 
 FIXTURE_SETUP(demand)
 {
 	struct rig *rig = &self->rig;
-	struct io_uring_regbuf_desc d;
 
 	RIG_UP(rig, "LAB_NVME_MAIN", variant->kind, SIZE, variant->ring);
-	d = desc_demand(rig->mem.fd, 0);
-	ASSERT_EQ(0, reg_one(&rig->ring, 0, &d));
+	ASSERT_EQ(0, reg_demand(&rig->ring, rig->mem.fd, 0));
 }
 
 FIXTURE_TEARDOWN(demand)
@@ -121,7 +117,6 @@ TEST_F(demand, any_file)
 TEST_F(demand, files)
 {
 	struct rig *rig = &self->rig;
-	struct io_uring_regbuf_desc d = desc_demand(rig->mem.fd, 0);
 	static const char * const where[] = { "LAB_EXT4", "LAB_XFS" };
 	int p3 = NEED_PART(3);
 
@@ -129,7 +124,7 @@ TEST_F(demand, files)
 		char path[160];
 		int fd;
 
-		ASSERT_EQ(0, reg_one(&rig->ring, 0, &d));
+		ASSERT_EQ(0, reg_demand(&rig->ring, rig->mem.fd, 0));
 		EXPECT_TRUE(bufinfo_wait(rig->mem.fd, 0, 10000));
 		snprintf(path, sizeof(path), "%s/iou-dmabuf-demand", NEED_ENV(where[i]));
 		fd = open(path, O_RDWR | O_DIRECT | O_CREAT | O_CLOEXEC, 0600);
@@ -177,11 +172,11 @@ TEST_F(demand, nowait)
 TEST_F(demand, beside_named_ones)
 {
 	struct rig *rig = &self->rig;
-	struct io_uring_regbuf_desc d = desc_demand(rig->mem.fd, 0);
+	struct io_uring_regbuf_desc d;
 	int p3 = NEED_PART(3), mp = NEED_DISK("LAB_NVME_MP");
 
-	d.target_fd = rig->disk;
-	ASSERT_EQ(0, reg_one(&rig->ring, 0, &d));
+	ASSERT_EQ(0, reg_flags(&rig->ring, 0, rig->mem.fd, rig->disk,
+			       IO_REGBUF_DMABUF_ON_DEMAND));
 	EXPECT_EQ(1, targets(rig));
 	ASSERT_EQ(0, rig_works(rig, rig->disk, 0));
 	ASSERT_EQ(0, rig_works(rig, p3, 0));
@@ -274,7 +269,6 @@ TEST_F(demand, drive_comes_back)
 TEST_F(demand, passthrough)
 {
 	struct rig *rig = &self->rig;
-	struct io_uring_regbuf_desc d = desc_demand(rig->mem.fd, 0);
 	struct cdev dev;
 
 	if (variant->ring & IORING_SETUP_IOPOLL)
@@ -282,7 +276,7 @@ TEST_F(demand, passthrough)
 	uring_exit(&rig->ring);
 	ASSERT_EQ(0, uring_init(&rig->ring, 64, variant->ring | CDEV_RING));
 	ASSERT_EQ(0, reg_sparse(&rig->ring, RIG_SLOTS));
-	ASSERT_EQ(0, reg_one(&rig->ring, 0, &d));
+	ASSERT_EQ(0, reg_demand(&rig->ring, rig->mem.fd, 0));
 	ASSERT_EQ(0, cdev_open(&dev, NEED_ENV("LAB_NG_MAIN"), rig->disk));
 	ASSERT_EQ(0, disk_fill(rig->disk, 0, 64 * KiB, SEED));
 	ASSERT_EQ(0, mem_poison(&rig->mem, 0, SIZE, POISON));
@@ -299,11 +293,9 @@ TEST_F(demand, passthrough)
 TEST(only_peer_to_peer)
 {
 	struct rig rig;
-	struct io_uring_regbuf_desc d;
 
 	RIG_UP(&rig, "LAB_NVME_MAIN", MEM_UDMABUF, SIZE, 0);
-	d = desc_demand(rig.mem.fd, IO_REGBUF_DMABUF_REQUIRE_P2P);
-	ASSERT_EQ(0, reg_one(&rig.ring, 0, &d));
+	ASSERT_EQ(0, reg_demand(&rig.ring, rig.mem.fd, IO_REGBUF_DMABUF_REQUIRE_P2P));
 	EXPECT_EQ(-EREMOTEIO, uring_read(&rig.ring, rig.disk, 0, 0, 4096, 0));
 	EXPECT_EQ(0, targets(&rig));
 	EXPECT_TRUE(bufinfo_wait(rig.mem.fd, 0, 10000));
@@ -313,11 +305,9 @@ TEST(only_peer_to_peer)
 TEST(direction)
 {
 	struct rig rig;
-	struct io_uring_regbuf_desc d;
 
 	RIG_UP(&rig, "LAB_NVME_MAIN", MEM_UDMABUF, SIZE, 0);
-	d = desc_demand(rig.mem.fd, IO_REGBUF_DMABUF_RDONLY);
-	ASSERT_EQ(0, reg_one(&rig.ring, 0, &d));
+	ASSERT_EQ(0, reg_demand(&rig.ring, rig.mem.fd, IO_REGBUF_DMABUF_RDONLY));
 	EXPECT_EQ(-EFAULT, uring_read(&rig.ring, rig.disk, 0, 0, 4096, 0));
 	EXPECT_EQ(0, targets(&rig));
 	EXPECT_EQ(4096, uring_write(&rig.ring, rig.disk, 0, 0, 4096, 0));
@@ -334,8 +324,7 @@ TEST(without_the_flag)
 
 	RIG_UP(&rig, "LAB_NVME_MAIN", MEM_UDMABUF, SIZE, 0);
 	p3 = NEED_PART(3);
-	d = desc_dmabuf(rig.mem.fd, -1);
-	EXPECT_EQ(-EBADF, reg_one(&rig.ring, 0, &d));
+	EXPECT_EQ(-EBADF, reg_dmabuf(&rig.ring, 0, rig.mem.fd, -1));
 	ASSERT_EQ(0, reg_dmabuf(&rig.ring, 0, rig.mem.fd, rig.disk));
 	EXPECT_EQ(-EBADF, uring_read(&rig.ring, p3, 0, 0, 4096, 0));
 	EXPECT_EQ(-EBADF, read_nowait(&rig, p3));
@@ -350,10 +339,9 @@ TEST(without_the_flag)
 /* A table is charged when it is made, and the I/O that it is made for fails without room */
 static int charged_child(struct acct *a)
 {
-	struct io_uring_regbuf_desc d = desc_demand(a->mem.fd, 0);
 	__u64 before = acct_locked(a);
 
-	CHECK(!reg_one(&a->ring, 0, &d));
+	CHECK(!reg_demand(&a->ring, a->mem.fd, 0));
 	CHECK(acct_locked(a) == before);
 	CHECK(!acct_limit(before));
 	CHECK(uring_read(&a->ring, a->target, 0, 0, 4096, 0) == -ENOMEM);
@@ -370,10 +358,9 @@ static int charged_child(struct acct *a)
 /* Pinned memory is charged when a device has it pinned */
 static int pinned_child(struct acct *a)
 {
-	struct io_uring_regbuf_desc d = desc_demand(a->mem.fd, IO_REGBUF_DMABUF_PIN);
 	__u64 before = acct_locked(a);
 
-	CHECK(!reg_one(&a->ring, 0, &d));
+	CHECK(!reg_demand(&a->ring, a->mem.fd, IO_REGBUF_DMABUF_PIN));
 	CHECK(acct_locked(a) == before);
 	CHECK(!acct_limit(before + ACCT_SIZE));
 	CHECK(uring_read(&a->ring, a->target, 0, 0, 4096, 0) == -ENOMEM);
@@ -406,17 +393,15 @@ TEST(memlock)
  */
 TEST(path_goes)
 {
-	struct io_uring_regbuf_desc d;
 	struct uring_res res;
 	struct rig rig;
 	char pci[64];
 
 	RIG_UP(&rig, "LAB_NVME_MP", MEM_BAR, SIZE, 0);
 	ASSERT_EQ(0, disk_fill(rig.disk, 0, 4096, SEED));
-	d = desc_demand(rig.mem.fd, 0);
 	for (int i = 0; i < 2; i++) {
 		ASSERT_TRUE(nvme_shared_pci(i, pci, sizeof(pci)));
-		ASSERT_EQ(0, reg_one(&rig.ring, 0, &d));
+		ASSERT_EQ(0, reg_demand(&rig.ring, rig.mem.fd, 0));
 		EXPECT_TRUE(bufinfo_wait(rig.mem.fd, 0, 10000));
 		ASSERT_EQ(0, mem_poison(&rig.mem, 0, 4096, POISON));
 		ASSERT_EQ(0, bar_fence(&rig.mem, 1));
@@ -451,9 +436,7 @@ static void *registrar(void *arg)
 	struct registrar *r = arg;
 
 	while (!__atomic_load_n(&r->stop, __ATOMIC_ACQUIRE) && !r->error) {
-		struct io_uring_regbuf_desc d = desc_demand(r->fd, 0);
-
-		r->error = reg_one(r->ring, 0, &d);
+		r->error = reg_demand(r->ring, r->fd, 0);
 		r->rounds++;
 	}
 	return NULL;
@@ -466,7 +449,6 @@ static void *registrar(void *arg)
 TEST(races)
 {
 	unsigned int reads = lab_scale(400, 100);
-	struct io_uring_regbuf_desc d;
 	struct registrar r = { 0 };
 	struct mover mover;
 	struct rig rig;
@@ -476,8 +458,7 @@ TEST(races)
 	p3 = NEED_PART(3);
 	r.ring = &rig.ring;
 	r.fd = rig.mem.fd;
-	d = desc_demand(rig.mem.fd, 0);
-	ASSERT_EQ(0, reg_one(&rig.ring, 0, &d));
+	ASSERT_EQ(0, reg_demand(&rig.ring, rig.mem.fd, 0));
 	mover = (struct mover) { .mem = &rig.mem, .nr_places = 3, .rest_ms = 20 };
 	ASSERT_EQ(0, disk_fill(rig.disk, 0, SIZE, SEED));
 	ASSERT_EQ(0, disk_fill(p3, 0, SIZE, SEED + 1));

@@ -31,22 +31,18 @@ FIXTURE_VARIANT_ADD(drop, bar) { .kind = MEM_BAR_64K };
 /* mapped by the importer, as the exporter does not */
 FIXTURE_VARIANT_ADD(drop, bar_sqpoll) { .kind = MEM_BAR, .ring = IORING_SETUP_SQPOLL };
 
-static struct io_uring_regbuf_desc desc_drop(int dmabuf, int target)
+static int reg_drop(struct rig *rig, unsigned int slot, __u32 more)
 {
-	struct io_uring_regbuf_desc d = desc_dmabuf(dmabuf, target);
-
-	d.flags = IO_REGBUF_DMABUF_DROP_IDLE;
-	return d;
+	return reg_flags(&rig->ring, slot, rig->mem.fd, rig->disk,
+			 IO_REGBUF_DMABUF_DROP_IDLE | more);
 }
 
 FIXTURE_SETUP(drop)
 {
 	struct rig *rig = &self->rig;
-	struct io_uring_regbuf_desc d;
 
 	RIG_UP(rig, "LAB_NVME_MAIN", variant->kind, SIZE, variant->ring);
-	d = desc_drop(rig->mem.fd, rig->disk);
-	ASSERT_EQ(0, reg_one(&rig->ring, 0, &d));
+	ASSERT_EQ(0, reg_drop(rig, 0, 0));
 }
 
 FIXTURE_TEARDOWN(drop)
@@ -188,8 +184,6 @@ TEST_F(drop, drive_goes)
 	const char *pci = NEED_ENV("LAB_PCI_MAIN");
 
 	for (unsigned int i = 0; i < 3; i++) {
-		struct io_uring_regbuf_desc d;
-
 		ASSERT_EQ(0, rig_works(rig, rig->disk, 0));
 		/* mapped, while it is dropped, and long after */
 		lab_sleep_ms(i * 260);
@@ -200,8 +194,7 @@ TEST_F(drop, drive_goes)
 		rig->disk = nvme_wait_disk(pci);
 		ASSERT_LE(0, rig->disk);
 		/* its disk is another one: a slot has to be told */
-		d = desc_drop(rig->mem.fd, rig->disk);
-		ASSERT_EQ(0, reg_one(&rig->ring, 0, &d));
+		ASSERT_EQ(0, reg_drop(rig, 0, 0));
 	}
 	ASSERT_EQ(0, rig_works(rig, rig->disk, 0));
 }
@@ -213,13 +206,11 @@ TEST_F(drop, slot_goes)
 	unsigned int rounds = lab_scale(20, 8);
 
 	for (unsigned int i = 0; i < rounds; i++) {
-		struct io_uring_regbuf_desc d = desc_drop(rig->mem.fd, rig->disk);
-
 		ASSERT_EQ(4096, uring_read(&rig->ring, rig->disk, 0, 0, 4096, 0));
 		lab_sleep_ms(230 + i * 5);
 		ASSERT_EQ(0, reg_clear(&rig->ring, 0));
 		ASSERT_TRUE(bufinfo_wait(rig->mem.fd, 0, 10000));
-		ASSERT_EQ(0, reg_one(&rig->ring, 0, &d));
+		ASSERT_EQ(0, reg_drop(rig, 0, 0));
 	}
 }
 
@@ -227,9 +218,8 @@ TEST_F(drop, slot_goes)
 TEST_F(drop, shared)
 {
 	struct rig *rig = &self->rig;
-	struct io_uring_regbuf_desc d = desc_drop(rig->mem.fd, rig->disk);
 
-	ASSERT_EQ(0, reg_one(&rig->ring, 1, &d));
+	ASSERT_EQ(0, reg_drop(rig, 1, 0));
 	ASSERT_EQ(0, reg_dmabuf(&rig->ring, 2, rig->mem.fd, rig->disk));
 	EXPECT_EQ(2, bufinfo_attachments(rig->mem.fd));
 	ASSERT_EQ(4096, uring_read(&rig->ring, rig->disk, 0, 0, 4096, 0));
@@ -246,11 +236,9 @@ TEST_F(drop, shared)
 TEST_F(drop, wrong_flags)
 {
 	struct rig *rig = &self->rig;
-	struct io_uring_regbuf_desc d = desc_drop(rig->mem.fd, rig->disk);
+	struct io_uring_regbuf_desc d = desc_add(rig->disk);
 
-	d.flags |= IO_REGBUF_DMABUF_PIN;
-	EXPECT_EQ(-EINVAL, reg_one(&rig->ring, 1, &d));
-	d = desc_add(rig->disk);
+	EXPECT_EQ(-EINVAL, reg_drop(rig, 1, IO_REGBUF_DMABUF_PIN));
 	d.flags |= IO_REGBUF_DMABUF_DROP_IDLE;
 	EXPECT_EQ(-EINVAL, reg_one(&rig->ring, 0, &d));
 }

@@ -27,12 +27,9 @@ FIXTURE_VARIANT_ADD(p2p, multipath) { "LAB_NVME_MP", MEM_BAR };
 
 FIXTURE_SETUP(p2p)
 {
-	struct io_uring_regbuf_desc d;
-
 	RIG_UP(&self->rig, variant->disk, variant->kind, SIZE, 0);
-	d = desc_dmabuf(self->rig.mem.fd, self->rig.disk);
-	d.flags = IO_REGBUF_DMABUF_REQUIRE_P2P;
-	ASSERT_EQ(0, reg_one(&self->rig.ring, 0, &d));
+	ASSERT_EQ(0, reg_flags(&self->rig.ring, 0, self->rig.mem.fd, self->rig.disk,
+			       IO_REGBUF_DMABUF_REQUIRE_P2P));
 }
 
 FIXTURE_TEARDOWN(p2p)
@@ -196,13 +193,11 @@ TEST(system_memory_is_refused)
 	};
 
 	for (int i = 0; i < 3; i++) {
-		struct io_uring_regbuf_desc d;
 		struct rig rig;
 
 		RIG_UP(&rig, "LAB_NVME_MAIN", kinds[i], MiB, 0);
-		d = desc_dmabuf(rig.mem.fd, rig.disk);
-		d.flags = IO_REGBUF_DMABUF_REQUIRE_P2P;
-		EXPECT_EQ(-EREMOTEIO, reg_one(&rig.ring, 0, &d));
+		EXPECT_EQ(-EREMOTEIO, reg_flags(&rig.ring, 0, rig.mem.fd, rig.disk,
+						IO_REGBUF_DMABUF_REQUIRE_P2P));
 		EXPECT_TRUE(bufinfo_wait(rig.mem.fd, 0, 5000));
 		rig_down(&rig);
 	}

@@ -207,10 +207,7 @@ int net_send_all(struct netrig *n, int fd, __u16 slot, __u64 off, __u32 len,
 int net_reg(struct netrig *n, unsigned int slot, int dmabuf, int target,
 	    __u32 flags)
 {
-	struct io_uring_regbuf_desc d = desc_dmabuf(dmabuf, target);
-
-	d.flags = flags;
-	return reg_one(&n->ring, slot, &d);
+	return reg_flags(&n->ring, slot, dmabuf, target, flags);
 }
 
 int net_query(struct netrig *n, unsigned int slot,

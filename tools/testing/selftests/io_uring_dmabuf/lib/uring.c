@@ -321,8 +321,14 @@ int reg_clear(struct uring *r, unsigned int slot)
 
 int reg_dmabuf(struct uring *r, unsigned int slot, int dmabuf, int target)
 {
+	return reg_flags(r, slot, dmabuf, target, 0);
+}
+
+int reg_flags(struct uring *r, unsigned int slot, int dmabuf, int target, __u32 flags)
+{
 	struct io_uring_regbuf_desc d = desc_dmabuf(dmabuf, target);
 
+	d.flags = flags;
 	return reg_one(r, slot, &d);
 }
 

@@ -99,6 +99,8 @@ int reg_clone(struct uring *dst, struct uring *src);
 int reg_clear(struct uring *r, unsigned int slot);
 /* The whole of @dmabuf for @target, as programs for Linux 7.4 do it */
 int reg_dmabuf(struct uring *r, unsigned int slot, int dmabuf, int target);
+/* The same with IO_REGBUF_DMABUF_* */
+int reg_flags(struct uring *r, unsigned int slot, int dmabuf, int target, __u32 flags);
 /* One descriptor: 0 or -errno */
 int reg_one(struct uring *r, unsigned int slot,
 	    const struct io_uring_regbuf_desc *desc);

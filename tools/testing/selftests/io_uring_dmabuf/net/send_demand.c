@@ -39,10 +39,7 @@ FIXTURE_VARIANT_ADD(send_demand, igb) {
 
 static int demand(struct netrig *n, __u32 flags)
 {
-	struct io_uring_regbuf_desc d = desc_dmabuf(n->mem.fd, -1);
-
-	d.flags = IO_REGBUF_DMABUF_ON_DEMAND | flags;
-	return reg_one(&n->ring, 0, &d);
+	return reg_flags(&n->ring, 0, n->mem.fd, -1, IO_REGBUF_DMABUF_ON_DEMAND | flags);
 }
 
 FIXTURE_SETUP(send_demand)

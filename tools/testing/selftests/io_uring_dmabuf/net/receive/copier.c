@@ -15,10 +15,7 @@ int copier_map_bar(struct relay *r, __u32 flags)
 
 int copier_store(struct relay *r, unsigned int slot, __u32 flags)
 {
-	struct io_uring_regbuf_desc d = desc_dmabuf(r->mem.fd, r->disk);
-
-	d.flags = flags;
-	return reg_one(&r->ring, slot, &d);
+	return reg_flags(&r->ring, slot, r->mem.fd, r->disk, flags);
 }
 
 int copier_up(struct relay *r, enum mem_kind kind, const char **why)

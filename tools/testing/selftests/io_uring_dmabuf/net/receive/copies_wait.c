@@ -189,15 +189,11 @@ struct crowd {
 static int crowd_open(struct crowd *c, unsigned int i)
 {
 	struct io_uring_zcrx_area_reg area = area_slot(i, 0, SMALL);
-	struct io_uring_regbuf_desc d;
-	int ret;
 
-	ret = mem_create_bar(&c->mem[i], SMALL, DMA_BUF_BAR_VMAP, 0);
-	if (ret)
-		return ret;
-	d = desc_dmabuf(c->mem[i].fd, -1);
-	d.flags = IO_REGBUF_DMABUF_COPY_OK | IO_REGBUF_DMABUF_ON_DEMAND;
-	return reg_one(&c->ring, i, &d) ?: zcrx_open(&c->z[i], &c->ring, 0, &area) ?:
+	return mem_create_bar(&c->mem[i], SMALL, DMA_BUF_BAR_VMAP, 0) ?:
+	       reg_flags(&c->ring, i, c->mem[i].fd, -1,
+			 IO_REGBUF_DMABUF_COPY_OK | IO_REGBUF_DMABUF_ON_DEMAND) ?:
+	       zcrx_open(&c->z[i], &c->ring, 0, &area) ?:
 	       net_local("127.0.0.1", &c->tcp[i]);
 }
 
