@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-# awk -f json.awk -f bundle.awk RUN.json: what pieces cost that are sent one by one, and as a
-# bundle; exit 1 when a byte is wrong, or a bundle costs more than half.
+# awk -f json.awk -f table.awk -f bundle.awk RUN.json: what pieces cost that are sent
+# one by one, and as a bundle; exit 1 when a byte is wrong, or a bundle costs more than half.
 
 /"what":"path"/ {
 	kind = text($0, "kind")
@@ -28,6 +28,6 @@ END {
 	line("bundle1", "bundle, one completion", pieces / depth, pieces / depth)
 	good = insns["dmabuf"] && insns["bundle"] && insns["bundle1"] && !wrong &&
 		insns["bundle"] <= insns["dmabuf"] / 2 && insns["bundle1"] <= insns["dmabuf"] / 2
-	printf "%s  a bundle costs at most half, every byte right\n", good ? "ok  " : "FAIL"
-	exit !good
+	verdict(good, "a bundle costs at most half, every byte right")
+	exit failed
 }

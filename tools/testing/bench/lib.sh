@@ -103,6 +103,13 @@ recv_measure() {
 		"$name" "$kernel" "$iommu" "$limit" -t net -c 2 "$@"
 }
 
+# table NAME RUN.json...: what NAME.awk makes of them
+table() {
+	made=$1
+	shift
+	awk -f "$here/json.awk" -f "$here/table.awk" -f "$here/$made.awk" "$@"
+}
+
 # all_functions NAME: every function of every case of that measurement, lines
 # `case class function instructions calls`.
 all_functions() {

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-# awk -f json.awk -f net.awk RUN.json: what a send costs by size and by kind, on one card
-# and under a strict IOMMU, and the verdict.  Exit 1 when a byte is wrong or a figure is not
-# what it must be, each said in a line that starts with "FAIL".
+# awk -f json.awk -f table.awk -f net.awk RUN.json: what a send costs by size and by
+# kind, on one card and under a strict IOMMU, and the verdict.  Exit 1 when a byte is wrong or a
+# figure is not what it must be, each said in a line that starts with "FAIL".
 
 BEGIN {
 	kinds = split("send plain pages dmabuf bar", kind, " ")
@@ -22,10 +22,7 @@ BEGIN {
 
 /"what":"path"/ {
 	size = number($0, "size")
-	if (!(size in known)) {
-		known[size] = 1
-		order[++sizes] = size
-	}
+	know(size)
 	value["insns", text($0, "kind"), size] = number($0, "path") * 1048576 / size
 	windows = number($0, "windows")
 	low = number($0, "lowest") / number($0, "path")
@@ -40,32 +37,10 @@ BEGIN {
 	k = text($0, "kind") SUBSEP number($0, "size")
 	mib = number($0, "sends") * number($0, "size") / 1048576
 	counted[k] = 1
-	value["maps", k] = (number($0, "payload_map") + number($0, "payload_unmap")) / mib
-	value["flush", k] = number($0, "payload_flush") / mib
+	count_payload($0, mib)
 	value["allmaps", k] = (number($0, "dma_map") + number($0, "dma_unmap")) / mib
 	value["allflush", k] = number($0, "flush") / mib
 	value["packets", k] = number($0, "packets") / mib
-	if (index($0, "\"copy_bytes\":"))
-		value["copied", k] = number($0, "copy_bytes") / mib
-}
-
-function human(bytes)
-{
-	if (bytes >= 1048576)
-		return bytes / 1048576 " MiB"
-	return bytes >= 1024 ? bytes / 1024 " KiB" : bytes " B"
-}
-
-function cell(what, k, size)
-{
-	return (what, k, size) in value ? sprintf("%d", value[what, k, size] + 0.5) : "-"
-}
-
-function ratio(a, b, size)
-{
-	if (!(("insns", a, size) in value) || !value["insns", b, size])
-		return 0
-	return value["insns", a, size] / value["insns", b, size]
 }
 
 function table(what, head,	i, k, line)
@@ -77,19 +52,12 @@ function table(what, head,	i, k, line)
 	for (i = 1; i <= sizes; i++) {
 		line = sprintf("%44s", human(order[i]))
 		for (k = 1; k <= kinds; k++)
-			line = line sprintf(" %11s", cell(what, kind[k], order[i]))
+			line = line sprintf(" %11s", entry(what, kind[k], order[i]))
 		if (what == "insns")
 			line = line sprintf("   %.3f            %.3f", ratio("dmabuf", "plain", order[i]),
 					    ratio("dmabuf", "send", order[i]))
 		print line
 	}
-}
-
-function verdict(good, line)
-{
-	printf "%s  %s\n", good ? "ok  " : "FAIL", line
-	if (!good)
-		failed = 1
 }
 
 # The smallest size from which on a dma-buf is never dearer than @other.

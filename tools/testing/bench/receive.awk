@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-# awk -f json.awk -f receive.awk RUN.json: what receiving costs the receiver by recv() and by
-# RECV_ZC into a slot. Exit 1 when a byte is wrong, when RECV_ZC copies or maps, or when it takes
-# more instructions than recv() does with its copying, of packets that carry a page. (Those of
-# MTU 1500 are for comparison: for each of them e1000e maps a header.)
+# awk -f json.awk -f table.awk -f receive.awk RUN.json: what receiving costs the
+# receiver by recv() and by RECV_ZC into a slot. Exit 1 when a byte is wrong, when RECV_ZC copies
+# or maps, or when it takes more instructions than recv() does with its copying, of packets that
+# carry a page. (Those of MTU 1500 are for comparison: for each of them e1000e maps a header.)
 #
 # The documents' figures are throughput of other hardware: they are printed beside, and nothing
 # is held to them.
@@ -51,13 +51,6 @@ BEGIN {
 	value["copied", k] = index($0, "\"copy_bytes\":") ? number($0, "copy_bytes") / w : -1
 }
 
-function human(bytes)
-{
-	if (bytes >= 1048576)
-		return bytes / 1048576 " MiB"
-	return bytes / 1024 " KiB"
-}
-
 function all(k) { return value["insns", k] + value["copy", k] }
 
 function row(k)
@@ -66,13 +59,6 @@ function row(k)
 		kind[k] == "zc" ? "-" : human(size[k]), mtu[k], value["insns", k], value["copy", k],
 		value["low", k], value["high", k], value["copied", k], value["maps", k],
 		value["allmaps", k], value["flush", k], value["calls", k], value["pieces", k]
-}
-
-function verdict(good, line)
-{
-	printf "%s  %s\n", good ? "ok  " : "FAIL", line
-	if (!good)
-		failed = 1
 }
 
 # Every other way at the same MTU beside RECV_ZC

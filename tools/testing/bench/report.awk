@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The report that `make demo` prints, and the verdict on it.
 #
-#   awk -f json.awk -f report.awk RUN.json...
+#   awk -f json.awk -f table.awk -f report.awk RUN.json...
 #
 # Reads what regbuf-bench and insns.awk printed for boots of one kernel under
 # a strict IOMMU and with none.  Exit status 1 when a byte is wrong or a figure
@@ -13,17 +13,6 @@ function line_key(line)
 {
 	return key(text(line, "iommu"), text(line, "kind"), number(line, "size"),
 		   text(line, "direction"))
-}
-
-function human(bytes)
-{
-	if (bytes >= 1073741824 && bytes % 1073741824 == 0)
-		return bytes / 1073741824 " GiB"
-	if (bytes >= 1048576 && bytes % 1048576 == 0)
-		return bytes / 1048576 " MiB"
-	if (bytes >= 1024 && bytes % 1024 == 0)
-		return bytes / 1024 " KiB"
-	return bytes " B"
 }
 
 # Whole numbers as they are, others with two digits.
@@ -89,13 +78,6 @@ function column(iommu, kind, head1, head2)
 	column_kind[columns] = kind
 	head[1, columns] = head1
 	head[2, columns] = head2
-}
-
-function verdict(good, line)
-{
-	printf "%s  %s\n", good ? "ok  " : "FAIL", line
-	if (!good)
-		failed = 1
 }
 
 function print_map(kind, what,		m, entries)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The network part of the report that `make demo` prints, and the verdict on it.
 #
-#   awk -f json.awk -f stream.awk RUN.json
+#   awk -f json.awk -f table.awk -f stream.awk RUN.json
 #
 # Reads what net-stream and net-store printed.  Exit status 1 when a byte is wrong or a figure is not
 # what it must be, each said in a line that starts with "FAIL".
@@ -43,13 +43,6 @@ BEGIN {
 	}
 	device = text($0, "device")
 	iommu = text($0, "iommu")
-}
-
-function verdict(good, line)
-{
-	printf "%s  %s\n", good ? "ok  " : "FAIL", line
-	if (!good)
-		failed = 1
 }
 
 function verdicts(k)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
-# awk -f json.awk -f ways.awk RUN.json: what each way to send the same bytes costs the sender,
-# by TCP, or, where the run was one of RDS, by RDS. Exit 1 when a byte is wrong, or when
-# a way of this kernel costs more than one that copies, of 64 KiB and more.
+# awk -f json.awk -f table.awk -f ways.awk RUN.json: what each way to send the same
+# bytes costs the sender, by TCP, or, where the run was one of RDS, by RDS. Exit 1 when a byte is
+# wrong, or when a way of this kernel costs more than one that copies, of 64 KiB and more.
 #
 # The documents' figures are throughput, or times, of other hardware: they are printed beside,
 # and nothing is held to them.
@@ -36,10 +36,7 @@ BEGIN {
 
 /"what":"path"/ {
 	size = number($0, "size")
-	if (!(size in known)) {
-		known[size] = 1
-		order[++sizes] = size
-	}
+	know(size)
 	k = text($0, "kind") SUBSEP size
 	per = is_rds ? 1 : 1048576 / size
 	value["insns", k] = number($0, "path") * per
@@ -51,30 +48,7 @@ BEGIN {
 }
 
 /"what":"events"/ {
-	units = is_rds ? number($0, "sends") : number($0, "sends") * number($0, "size") / 1048576
-	value["maps", k] = (number($0, "payload_map") + number($0, "payload_unmap")) / units
-	value["flush", k] = number($0, "payload_flush") / units
-	if (index($0, "\"copy_bytes\":"))
-		value["copied", k] = number($0, "copy_bytes") / units
-}
-
-function human(bytes)
-{
-	if (bytes >= 1048576)
-		return bytes / 1048576 " MiB"
-	return bytes >= 1024 ? bytes / 1024 " KiB" : bytes " B"
-}
-
-function has(k, size) { return ("insns", k, size) in value }
-
-function ratio(a, b, size)
-{
-	return has(a, size) && has(b, size) ? value["insns", a, size] / value["insns", b, size] : 0
-}
-
-function cell(what, k, size)
-{
-	return (what, k, size) in value ? sprintf("%d", value[what, k, size] + 0.5) : "-"
+	count_payload($0, number($0, "sends") * (is_rds ? 1 : number($0, "size") / 1048576))
 }
 
 function name_of(k) { return is_rds && (k in label_rds) ? label_rds[k] : label[k] }
@@ -84,9 +58,9 @@ function row(k, size)
 	if (!has(k, size))
 		return
 	printf "  %-30s %10s %6.3f %+6.1f..%+.1f %% %9.2f %10s %7s %7s\n", name_of(k),
-		cell("insns", k, size), ratio(k, "send", size), value["low", k, size],
-		value["high", k, size], value["calls", k, size], cell("copied", k, size),
-		cell("maps", k, size), cell("flush", k, size)
+		entry("insns", k, size), ratio(k, "send", size), value["low", k, size],
+		value["high", k, size], value["calls", k, size], entry("copied", k, size),
+		entry("maps", k, size), entry("flush", k, size)
 }
 
 function table(size,	i)
@@ -146,13 +120,6 @@ function proportion(size,	i, k, names, line)
 	}
 	printf "  %-8s %s\n", human(size), line
 	return names
-}
-
-function verdict(good, line)
-{
-	printf "%s  %s\n", good ? "ok  " : "FAIL", line
-	if (!good)
-		failed = 1
 }
 
 function cheaper(k,	i, r, line, good, some)
