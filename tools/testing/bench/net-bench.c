@@ -89,6 +89,7 @@ static int parse(struct bench_case *c, const char *rest, const struct options *o
 static const struct program program = {
 	.usage = "usage: net-bench [-d CARD] [-q DEPTH] [-n COUNT] [-m|-r] [-i WINDOWS] [-e WINDOWS] KIND:SIZE...\n"
 		 "e.g.   net-bench -e 3 send:4k plain:64k dmabuf:64k bar:1m\n",
+	.options = "d:q:n:i:e:mr",
 	.kinds = source_name,
 	.nr_kinds = SOURCES,
 	.max_count = MAX_COUNT,

@@ -99,6 +99,7 @@ static int parse(struct bench_case *c, const char *rest, const struct options *o
 static const struct program program = {
 	.usage = "usage: net-recv [-d CARD] [-i WINDOWS] [-e WINDOWS] KIND:SIZE:MTU...\n"
 		 "e.g.   net-recv -e 3 recv:64k:1500 zc:1m:4148\n",
+	.options = "d:i:e:",
 	.kinds = kind_name,
 	.nr_kinds = KINDS,
 	.max_count = 1,

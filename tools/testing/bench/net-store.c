@@ -19,7 +19,6 @@
  * something failed, 2: wrong arguments.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,11 +38,20 @@
 #define AREA		(2u << 20)
 /* pieces of a page in one write of the drive */
 #define BATCH		64
+#define MAX_MIB		65536
 #define PATIENCE_S	240
 
 enum kind { STORE, RECV, KINDS };
 
 static const char *const kind_name[KINDS] = { "store", "recv" };
+
+static const struct program program = {
+	.usage = "usage: net-store [-n MIB] store|recv...\n",
+	.options = "n:",
+	.kinds = kind_name,
+	.nr_kinds = KINDS,
+	.max_count = MAX_MIB,
+};
 
 struct store {
 	enum kind kind;
@@ -215,40 +223,19 @@ static int run(enum kind kind, unsigned int mib)
 	return ret ?: s.wrong ? -EIO : 0;
 }
 
-static int usage(const char *why)
-{
-	fprintf(stderr, "net-store: %s\nusage: net-store [-n MIB] store|recv...\n", why);
-	return 2;
-}
-
-static int kind_of(const char *name)
-{
-	int kind = 0;
-
-	while (kind < KINDS && strcmp(name, kind_name[kind]))
-		kind++;
-	return kind;
-}
-
 int main(int argc, char **argv)
 {
-	int mib = 32, opt, ret = 0;
+	struct options o = { .device = "E1000E", .depth = 1, .count = 32 };
+	struct bench_case cases[MAX_CASES] = { 0 };
+	unsigned int nr = arguments(argc, argv, &program, &o, cases);
+	int ret = 0;
 
-	while ((opt = getopt(argc, argv, "n:")) != -1) {
-		if (opt != 'n')
-			return usage("unknown option");
-		mib = atoi(optarg);
-	}
-	if (mib < 1 || optind == argc)
-		return usage("needs something to receive");
-	for (int i = optind; i < argc; i++)
-		if (kind_of(argv[i]) == KINDS)
-			return usage(argv[i]);
-
+	if (!nr)
+		return 2;
 	if (run_on(SENDER_CPU) || counters_open())
 		return 1;
-	for (; optind < argc && !ret; optind++)
-		ret = run((enum kind)kind_of(argv[optind]), (unsigned int)mib);
+	for (unsigned int i = 0; i < nr && !ret; i++)
+		ret = run((enum kind)cases[i].kind, o.count);
 	counters_close();
 	return ret ? 1 : 0;
 }

@@ -26,7 +26,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -48,6 +47,7 @@
 #define WINDOW		NETBUF_MAX
 #define BLOCK		(256u << 10)
 #define BLOCKS		(WINDOW / BLOCK)
+#define MAX_MIB		65536
 #define PATIENCE_S	240
 #define GROUP		0
 
@@ -55,9 +55,12 @@ enum kind { GPU, BUNDLE, STORAGE, ORDINARY, KINDS };
 
 static const char *const kind_name[KINDS] = { "gpu", "bundle", "storage", "ordinary" };
 
-struct stream_options {
-	const char *card, *file;
-	unsigned int mib;
+static const struct program program = {
+	.usage = "usage: net-stream [-d CARD] [-n MIB] [-f FILE] gpu|bundle|storage|ordinary...\n",
+	.options = "d:n:f:",
+	.kinds = kind_name,
+	.nr_kinds = KINDS,
+	.max_count = MAX_MIB,
 };
 
 struct stream {
@@ -294,7 +297,7 @@ static int slot_register(struct stream *s)
 }
 
 static int stream_start(struct stream *s, const struct netrig *link,
-			const struct stream_options *o)
+			const struct options *o)
 {
 	static const enum source source[KINDS] = {
 		[GPU] = SOURCE_BAR, [BUNDLE] = SOURCE_BAR, [STORAGE] = SOURCE_DMABUF,
@@ -321,7 +324,7 @@ static int stream_start(struct stream *s, const struct netrig *link,
 	return ret ? ret : netcount_open(&s->net, link);
 }
 
-static void stream_end(struct stream *s, const struct stream_options *o)
+static void stream_end(struct stream *s, const struct options *o)
 {
 	receiver_stop(&s->receiver);
 	bufring_destroy(&s->bufs);
@@ -380,9 +383,9 @@ static int warm_up(struct stream *s)
 	return ret;
 }
 
-static int run(enum kind kind, const struct netrig *link, const struct stream_options *o)
+static int run(enum kind kind, const struct netrig *link, const struct options *o)
 {
-	struct stream s = { .kind = kind, .windows = o->mib, .file = -1, .buf.fd = -1 };
+	struct stream s = { .kind = kind, .windows = o->count, .file = -1, .buf.fd = -1 };
 	int ret;
 
 	alarm(PATIENCE_S);
@@ -398,57 +401,26 @@ static int run(enum kind kind, const struct netrig *link, const struct stream_op
 	return s.wrong ? -EIO : 0;
 }
 
-static int usage(const char *why)
-{
-	fprintf(stderr, "net-stream: %s\n"
-		"usage: net-stream [-d CARD] [-n MIB] [-f FILE] gpu|bundle|storage|ordinary...\n", why);
-	return 2;
-}
-
-static int kind_of(const char *name)
-{
-	int kind = 0;
-
-	while (kind < KINDS && strcmp(name, kind_name[kind]))
-		kind++;
-	return kind;
-}
-
 int main(int argc, char **argv)
 {
-	struct stream_options o = { .card = "E1000E", .mib = 32 };
+	struct options o = { .device = "E1000E", .depth = 1, .count = 32 };
+	struct bench_case cases[MAX_CASES] = { 0 };
 	const char *dir = getenv("LAB_EXT4");
-	char path[128];
 	struct netrig link;
-	int opt, ret = 0;
+	char path[128];
+	unsigned int nr;
+	int ret = 0;
 
 	snprintf(path, sizeof(path), "%s/net-stream", dir ? dir : "/tmp");
 	o.file = path;
-	while ((opt = getopt(argc, argv, "d:n:f:")) != -1) {
-		switch (opt) {
-		case 'd':
-			o.card = optarg;
-			break;
-		case 'n':
-			o.mib = (unsigned int)atoi(optarg);
-			break;
-		case 'f':
-			o.file = optarg;
-			break;
-		default:
-			return usage("unknown option");
-		}
-	}
-	if (!o.mib || optind == argc)
-		return usage("needs something to send");
-	for (int i = optind; i < argc; i++)
-		if (kind_of(argv[i]) == KINDS)
-			return usage(argv[i]);
-
-	if (run_on(SENDER_CPU) || netbuf_init() || link_up(&link, o.card, NET_CARD) || counters_open())
+	nr = arguments(argc, argv, &program, &o, cases);
+	if (!nr)
+		return 2;
+	if (run_on(SENDER_CPU) || netbuf_init() || link_up(&link, o.device, NET_CARD) ||
+	    counters_open())
 		return 1;
-	for (; optind < argc && !ret; optind++)
-		ret = run((enum kind)kind_of(argv[optind]), &link, &o);
+	for (unsigned int i = 0; i < nr && !ret; i++)
+		ret = run((enum kind)cases[i].kind, &link, &o);
 	counters_close();
 	return ret ? 1 : 0;
 }

@@ -32,11 +32,11 @@ size_t span(const struct bench_case *c)
 
 /* ---- arguments ---- */
 
-static bool parse_options(int argc, char **argv, struct options *o)
+static bool parse_options(int argc, char **argv, const char *options, struct options *o)
 {
 	int opt;
 
-	while ((opt = getopt(argc, argv, "d:q:n:i:e:mr")) != -1) {
+	while ((opt = getopt(argc, argv, options)) != -1) {
 		switch (opt) {
 		case 'd':
 			o->device = optarg;
@@ -59,6 +59,9 @@ static bool parse_options(int argc, char **argv, struct options *o)
 		case 'r':
 			o->r = true;
 			break;
+		case 'f':
+			o->file = optarg;
+			break;
 		default:
 			return false;
 		}
@@ -66,19 +69,20 @@ static bool parse_options(int argc, char **argv, struct options *o)
 	return true;
 }
 
-/* KIND:SIZE, and what the program makes of the rest. */
+/* KIND:SIZE, and what the program makes of the rest; or KIND. */
 static int parse_case(const struct program *p, const char *name, const struct options *o,
 		      struct bench_case *c)
 {
 	size_t len = strcspn(name, ":");
 	char *end;
 
-	if (!name[len])
-		return -EINVAL;
 	c->name = name;
 	while (strlen(p->kinds[c->kind]) != len || strncmp(name, p->kinds[c->kind], len))
 		if (++c->kind == p->nr_kinds)
 			return -EINVAL;
+	/* a kind with a size, or a kind */
+	if (!name[len] || !p->parse)
+		return name[len] || p->parse ? -EINVAL : 0;
 	c->size = strtoull(name + len + 1, &end, 10);
 	if (*end == 'k')
 		c->size <<= 10;
@@ -103,7 +107,7 @@ unsigned int arguments(int argc, char **argv, const struct program *p, struct op
 {
 	unsigned int nr = 0;
 
-	if (!parse_options(argc, argv, o))
+	if (!parse_options(argc, argv, p->options, o))
 		return usage(p, "unknown option");
 	if (!o->device || !o->depth || !o->count || o->count > p->max_count)
 		return usage(p, "needs a device, a depth and a count");

@@ -15,6 +15,7 @@ struct options {
 	unsigned int depth, count;	/* -q, -n */
 	unsigned int insn_windows, event_windows;	/* -i, -e */
 	bool m, r;			/* -m, -r: what they are, the program says */
+	const char *file;		/* -f */
 };
 
 struct bench_case {
@@ -30,10 +31,14 @@ struct bench_case {
 
 struct program {
 	const char *usage;
+	const char *options;		/* for getopt() */
 	const char *const *kinds;
 	unsigned int nr_kinds;
 	unsigned int max_count;
-	/* The rest of a case, behind its size: 0 or -EINVAL. May change c->count. */
+	/*
+	 * The rest of a case, behind its size: 0 or -EINVAL. May change c->count. NULL: a case
+	 * is a kind, and nothing else
+	 */
 	int (*parse)(struct bench_case *c, const char *rest, const struct options *o);
 };
 

@@ -74,6 +74,7 @@ static int parse(struct bench_case *c, const char *rest, const struct options *o
 static const struct program program = {
 	.usage = "usage: regbuf-bench [-d DEVICE] [-q DEPTH] [-n COUNT] [-i WINDOWS] [-e WINDOWS] [-m] KIND:SIZE:DIRECTION...\n"
 		 "e.g.   regbuf-bench -e 3 plain:4k:read dmabuf:4k:read bar:8m:write\n",
+	.options = "d:q:n:i:e:m",
 	.kinds = buffer_kind_name,
 	.nr_kinds = BUFFER_KINDS,
 	.max_count = UINT_MAX,
