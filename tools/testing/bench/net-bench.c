@@ -536,68 +536,41 @@ static int count_events(struct job *job, const struct netrig *link, unsigned int
 	return ret;
 }
 
-/* @net: events are counted, not instructions. */
-static int run_case(const struct netrig *link, const struct bench_case *c, uint64_t seed,
-		    const struct options *o, struct netcount *net)
+struct bench {
+	struct netrig link;
+	struct options o;
+	struct bench_case cases[MAX_CASES];
+};
+
+static int run_case(void *ctx, unsigned int i, struct netcount *net)
 {
+	const struct bench *b = ctx;
 	struct job job;
 	int ret;
 
 	alarm(PATIENCE_S);
-	ret = job_start(&job, link, c, seed);
+	ret = job_start(&job, &b->link, &b->cases[i], i + 1);
 	if (ret)
 		return ret;
 	ret = warm_up(&job);
 	if (!ret)
-		ret = net ? count_events(&job, link, o->event_windows, net)
-			  : count_insns(&job, link, o->insn_windows);
+		ret = net ? count_events(&job, &b->link, b->o.event_windows, net)
+			  : count_insns(&job, &b->link, b->o.insn_windows);
 	if (ret)
 		return ret;
 	job_end(&job);
 	return job.wrong ? -EIO : 0;
 }
 
-/* A case that fails leaves a connection in who knows what state: no more of them. */
-static int run_cases(const struct netrig *link, const struct bench_case *cases, unsigned int nr,
-		     const struct options *o, struct netcount *net)
-{
-	int ret = 0;
-
-	for (unsigned int i = 0; i < nr && !ret; i++)
-		ret = run_case(link, &cases[i], i + 1, o, net);
-	return ret;
-}
-
-static int run(const struct netrig *link, const struct bench_case *cases, unsigned int nr,
-	       const struct options *o)
-{
-	struct netcount net;
-	int ret = 0;
-
-	if (o->insn_windows)
-		ret = run_cases(link, cases, nr, o, NULL);
-	if (ret || !o->event_windows)
-		return ret;
-	ret = counters_open();
-	if (!ret)
-		ret = netcount_open(&net, link);
-	if (!ret)
-		ret = run_cases(link, cases, nr, o, &net);
-	counters_close();
-	return ret;
-}
-
 int main(int argc, char **argv)
 {
-	struct options o = { .device = "E1000E", .depth = 1, .count = 256 };
-	struct bench_case cases[MAX_CASES] = { 0 };
-	unsigned int nr = arguments(argc, argv, &program, &o, cases);
-	struct netrig link;
+	struct bench b = { .o = { .device = "E1000E", .depth = 1, .count = 256 } };
+	unsigned int nr = arguments(argc, argv, &program, &b.o, b.cases);
 
 	if (!nr)
 		return 2;
-	if (run_on(SENDER_CPU) || netbuf_init() || link_up(&link, o.device, NET_CARD) ||
-	    (o.r && link_rds(&link)) || lock_memory())
+	if (run_on(SENDER_CPU) || netbuf_init() || link_up(&b.link, b.o.device, NET_CARD) ||
+	    (b.o.r && link_rds(&b.link)) || lock_memory())
 		return 1;
-	return run(&link, cases, nr, &o) ? 1 : 0;
+	return netcount_cases(&b.link, &b.o, nr, run_case, &b) ? 1 : 0;
 }

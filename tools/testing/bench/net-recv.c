@@ -477,67 +477,41 @@ static int count_events(struct job *job, unsigned int windows, struct netcount *
 	return 0;
 }
 
-/* @net: events are counted, not instructions. */
-static int run_case(struct job *job, struct relay *r, const struct bench_case *c,
-		    const struct options *o, struct netcount *net)
+struct bench {
+	struct relay relay;
+	struct options o;
+	struct bench_case cases[MAX_CASES];
+};
+
+static int run_case(void *ctx, unsigned int i, struct netcount *net)
 {
+	static struct job job;
+	struct bench *b = ctx;
 	int ret;
 
 	alarm(PATIENCE_S);
-	ret = job_start(job, r, c);
+	ret = job_start(&job, &b->relay, &b->cases[i]);
 	if (!ret)
-		ret = warm_up(job);
+		ret = warm_up(&job);
 	if (!ret)
-		ret = net ? count_events(job, o->event_windows, net) :
-			    count_insns(job, o->insn_windows);
+		ret = net ? count_events(&job, b->o.event_windows, net) :
+			    count_insns(&job, b->o.insn_windows);
 	if (!ret)
-		ret = job_end(job);
-	return ret ? ret : job->wrong ? -EIO : 0;
-}
-
-/* A case that fails leaves a card in who knows what state: no more of them. */
-static int run_cases(struct relay *r, const struct bench_case *cases, unsigned int nr,
-		     const struct options *o, struct netcount *net)
-{
-	static struct job job;
-	int ret = 0;
-
-	for (unsigned int i = 0; i < nr && !ret; i++)
-		ret = run_case(&job, r, &cases[i], o, net);
-	return ret;
-}
-
-static int run(struct relay *r, const struct bench_case *cases, unsigned int nr,
-	       const struct options *o)
-{
-	struct netcount net;
-	int ret = 0;
-
-	if (o->insn_windows)
-		ret = run_cases(r, cases, nr, o, NULL);
-	if (ret || !o->event_windows)
-		return ret;
-	ret = counters_open();
-	if (!ret)
-		ret = netcount_open(&net, &r->net);
-	if (!ret)
-		ret = run_cases(r, cases, nr, o, &net);
-	counters_close();
-	return ret;
+		ret = job_end(&job);
+	return ret ? ret : job.wrong ? -EIO : 0;
 }
 
 int main(int argc, char **argv)
 {
-	struct options o = { .device = "E1000E", .depth = 1, .count = 1 };
-	struct bench_case cases[MAX_CASES] = { 0 };
-	unsigned int nr = arguments(argc, argv, &program, &o, cases);
-	static struct relay relay;
+	static struct bench b = { .o = { .device = "E1000E", .depth = 1, .count = 1 } };
+	unsigned int nr = arguments(argc, argv, &program, &b.o, b.cases);
+	const struct netrig *link = &b.relay.net;
 
 	if (!nr)
 		return 2;
-	relay_init(&relay);
-	if (run_on(SENDER_CPU) || link_up(&relay.net, o.device, NET_PEER) ||
-	    poll_rarely(&relay.net) || lock_memory())
+	relay_init(&b.relay);
+	if (run_on(SENDER_CPU) || link_up(&b.relay.net, b.o.device, NET_PEER) ||
+	    poll_rarely(link) || lock_memory())
 		return 1;
-	return run(&relay, cases, nr, &o) ? 1 : 0;
+	return netcount_cases(link, &b.o, nr, run_case, &b) ? 1 : 0;
 }

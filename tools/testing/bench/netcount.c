@@ -8,6 +8,7 @@
 #include "fail.h"
 #include "link.h"
 #include "netcount.h"
+#include "program.h"
 
 #define MAX_HEADERS	65536u
 
@@ -118,4 +119,31 @@ int netcount_open(struct netcount *n, const struct netrig *link)
 void netcount_reset(struct netcount *n)
 {
 	*n = (struct netcount){ .link = n->link, .headers = n->headers };
+}
+
+static int each(unsigned int nr, int (*run)(void *ctx, unsigned int i, struct netcount *n),
+		void *ctx, struct netcount *n)
+{
+	int ret = 0;
+
+	for (unsigned int i = 0; i < nr && !ret; i++)
+		ret = run(ctx, i, n);
+	return ret;
+}
+
+int netcount_cases(const struct netrig *link, const struct options *o, unsigned int nr,
+		   int (*run)(void *ctx, unsigned int i, struct netcount *n), void *ctx)
+{
+	struct netcount n;
+	int ret = o->insn_windows ? each(nr, run, ctx, NULL) : 0;
+
+	if (ret || !o->event_windows)
+		return ret;
+	ret = counters_open();
+	if (!ret)
+		ret = netcount_open(&n, link);
+	if (!ret)
+		ret = each(nr, run, ctx, &n);
+	counters_close();
+	return ret;
 }

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 struct netrig;
+struct options;
 
 struct use {
 	uint64_t map, unmap, flush;
@@ -32,5 +33,13 @@ struct netcount {
 /* After counters_open(); 0 or -errno, and says on stderr what failed. */
 int netcount_open(struct netcount *n, const struct netrig *link);
 void netcount_reset(struct netcount *n);
+
+/*
+ * All cases, as far as @o says: with instructions counted, and then with events. @run does
+ * number @i: events, where there is @n. The first that fails ends it: it leaves a card, or a
+ * connection, in who knows what state.
+ */
+int netcount_cases(const struct netrig *link, const struct options *o, unsigned int nr,
+		   int (*run)(void *ctx, unsigned int i, struct netcount *n), void *ctx);
 
 #endif
