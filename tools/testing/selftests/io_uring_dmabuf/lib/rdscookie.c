@@ -4,27 +4,19 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "../../net/netmem/cmsg.h"
 #include "lab.h"
 #include "netns.h"
 #include "rdscookie.h"
 
 ssize_t rds_send_cookie(int sk, const void *buf, size_t len, __u32 cookie)
 {
-	char control[CMSG_SPACE(sizeof(cookie))] __attribute__((aligned(8))) = {};
+	char control[CMSG_SPACE(sizeof(cookie))] __attribute__((aligned(8)));
 	struct iovec iov = { (void *)buf, len };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = sizeof(control),
-	};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 	ssize_t ret;
 
-	cmsg->cmsg_level = SOL_RDS;
-	cmsg->cmsg_type = RDS_CMSG_ZCOPY_COOKIE;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(cookie));
-	memcpy(CMSG_DATA(cmsg), &cookie, sizeof(cookie));
+	cmsg_put(&msg, control, SOL_RDS, RDS_CMSG_ZCOPY_COOKIE, &cookie, sizeof(cookie));
 	ret = sendmsg(sk, &msg, MSG_ZEROCOPY);
 	return ret < 0 ? -errno : ret;
 }

@@ -10,6 +10,7 @@
 
 #include "common.h"
 #include "netio.h"
+#include "../../net/netmem/cmsg.h"
 #include "../../net/netmem/netlink.h"
 
 #define SIZE	(1 * MiB)
@@ -60,22 +61,13 @@ FIXTURE_TEARDOWN(devmem)
 /* Pieces that do not touch, in one call: bytes or -errno */
 static ssize_t send_pieces(int fd, __u32 id, const struct piece *pieces, unsigned int nr)
 {
-	char control[CMSG_SPACE(sizeof(id))] __attribute__((aligned(8))) = {};
+	char control[CMSG_SPACE(sizeof(id))] __attribute__((aligned(8)));
 	struct iovec iov[MAX];
-	struct msghdr msg = {
-		.msg_iov = iov,
-		.msg_iovlen = nr,
-		.msg_control = control,
-		.msg_controllen = sizeof(control),
-	};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = nr };
 	ssize_t ret;
 
 	pieces_iov(pieces, nr, iov);
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_DEVMEM_DMABUF;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(id));
-	memcpy(CMSG_DATA(cmsg), &id, sizeof(id));
+	cmsg_put(&msg, control, SOL_SOCKET, SCM_DEVMEM_DMABUF, &id, sizeof(id));
 	ret = sendmsg(fd, &msg, MSG_ZEROCOPY | MSG_NOSIGNAL);
 	return ret < 0 ? -errno : ret;
 }

@@ -8,6 +8,7 @@
 
 #include "common.h"
 #include "rdsrig.h"
+#include "../../net/netmem/cmsg.h"
 
 #define LEN	(64 * KiB)
 
@@ -170,7 +171,7 @@ TEST_F(rds_errors, messages)
 {
 	struct rdsrig *r = &self->rig;
 	int sk = rds_socket(r, NET_CARD, RDS_PORT + 1);
-	char control[CMSG_SPACE(sizeof(__u32))] __attribute__((aligned(8))) = {};
+	char control[CMSG_SPACE(sizeof(__u32))] __attribute__((aligned(8)));
 	struct iovec iov = { r->user, RDS_SIZE };
 	struct sockaddr_storage to;
 	struct msghdr msg = {
@@ -189,14 +190,8 @@ TEST_F(rds_errors, messages)
 
 		sqe->ioprio |= IORING_SEND_ZC_SINGLE_CQE;
 		if (cookie) {
-			struct cmsghdr *cmsg;
-
-			msg.msg_control = control;
-			msg.msg_controllen = sizeof(control);
-			cmsg = CMSG_FIRSTHDR(&msg);
-			cmsg->cmsg_level = SOL_RDS;
-			cmsg->cmsg_type = RDS_CMSG_ZCOPY_COOKIE;
-			cmsg->cmsg_len = CMSG_LEN(sizeof(__u32));
+			cmsg_put(&msg, control, SOL_RDS, RDS_CMSG_ZCOPY_COOKIE, &(__u32) { 0 },
+				 sizeof(__u32));
 			FAILS(r, -EINVAL, true);
 			continue;
 		}

@@ -8,6 +8,7 @@
 
 #include "common.h"
 #include "netio.h"
+#include "../../net/netmem/cmsg.h"
 
 #define SIZE		(1 * MiB)
 #define SEED		NET_SEED
@@ -203,20 +204,11 @@ static int recv_segments(int rx, const struct piece *p, unsigned int size)
 static int send_segments(struct netrig *n, int fd, const struct piece *p,
 			 __u16 size)
 {
-	char control[CMSG_SPACE(sizeof(size))] __attribute__((aligned(8))) = {};
+	char control[CMSG_SPACE(sizeof(size))] __attribute__((aligned(8)));
 	struct iovec iov;
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control,
-		.msg_controllen = sizeof(control),
-	};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 
-	cmsg->cmsg_level = IPPROTO_UDP;
-	cmsg->cmsg_type = UDP_SEGMENT;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(size));
-	memcpy(CMSG_DATA(cmsg), &size, sizeof(size));
+	cmsg_put(&msg, control, IPPROTO_UDP, UDP_SEGMENT, &size, sizeof(size));
 	pieces_iov(p, 1, &iov);
 	net_prep_msg(n, fd, 0, &msg, 0);
 	return net_do(n);

@@ -13,6 +13,7 @@
 #include <linux/sockios.h>
 #include <linux/tcp.h>
 
+#include "cmsg.h"
 #include "tcp.h"
 
 #define KEY		"a secret"
@@ -103,20 +104,11 @@ void tcp_close(struct tcp_pair *p)
 ssize_t tcp_send_devmem(int sk, __u32 id, const struct iovec *iov, size_t nr,
 			int flags)
 {
-	char control[CMSG_SPACE(sizeof(id))] __attribute__((aligned(8))) = {};
-	struct msghdr msg = {
-		.msg_iov = (struct iovec *)iov,
-		.msg_iovlen = nr,
-		.msg_control = control,
-		.msg_controllen = sizeof(control),
-	};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+	char control[CMSG_SPACE(sizeof(id))] __attribute__((aligned(8)));
+	struct msghdr msg = { .msg_iov = (struct iovec *)iov, .msg_iovlen = nr };
 	ssize_t ret;
 
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_DEVMEM_DMABUF;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(id));
-	memcpy(CMSG_DATA(cmsg), &id, sizeof(id));
+	cmsg_put(&msg, control, SOL_SOCKET, SCM_DEVMEM_DMABUF, &id, sizeof(id));
 	ret = sendmsg(sk, &msg, flags | MSG_ZEROCOPY | MSG_NOSIGNAL);
 	return ret < 0 ? -errno : ret;
 }
