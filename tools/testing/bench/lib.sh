@@ -103,6 +103,15 @@ recv_measure() {
 		"$name" "$kernel" "$iommu" "$limit" -t net -c 2 "$@"
 }
 
+# general NAME: of that measurement of the network also what path.list alone makes of it,
+# "general" objects like the "path" ones.
+general() {
+	awk -v mode=sum -f "$here/json.awk" -f "$here/insns.awk" \
+		"$here/path.list" "$out/$1.json" "$out/$1.insns" >"$out/$1.general" ||
+		die "no instruction counts for $1"
+	sed 's/"what":"path"/"what":"general"/' "$out/$1.general" >>"$out/$1.json"
+}
+
 # table NAME RUN.json...: what NAME.awk makes of them
 table() {
 	made=$1

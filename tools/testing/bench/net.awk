@@ -33,6 +33,8 @@ BEGIN {
 	iommu = text($0, "iommu")
 }
 
+/"what":"general"/ { general[text($0, "kind"), number($0, "size")] = number($0, "path") }
+
 /"what":"events"/ {
 	k = text($0, "kind") SUBSEP number($0, "size")
 	mib = number($0, "sends") * number($0, "size") / 1048576
@@ -68,6 +70,18 @@ function crossover(other,	i, from)
 		from = order[i]
 	printf "a dma-buf is never dearer than %s %s\n", label[other],
 		from ? "from " human(from) " on" : "at no size"
+}
+
+# What net-path.list, which is for sends only, makes of the figures: it is part of no verdict
+function without_the_list(	i, size)
+{
+	for (i = 1; i <= sizes; i++) {
+		size = order[i]
+		if (size >= 65536 && general["plain", size] && general["send", size])
+			printf "%s, by path.list alone: %.3fx of plain, %.3fx of send()\n", human(size),
+				general["dmabuf", size] / general["plain", size],
+				general["dmabuf", size] / general["send", size]
+	}
 }
 
 function check_zero(what, what_text,	k, part, n, bad)
@@ -123,6 +137,7 @@ END {
 	print ""
 	crossover("send")
 	crossover("plain")
+	without_the_list()
 	print ""
 	verdict(verified > 0 && !wrong, sprintf("%.0f bytes received, all compared: %d wrong", verified, wrong))
 	verdict(!again && !acks, "every window was sent once and acknowledged once")
