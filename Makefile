@@ -30,7 +30,7 @@ help:
 
 #- make demo      from an empty Debian machine (as root) to data moving between an NVMe
 #-                drive and a dma-buf, and a report of what it cost
-#- make test      every test, on the plain and on the debug kernel
+#- make test      the tests, on the plain kernel, and many of them on the debug kernel, too
 #-                  TESTS='glob...'  KERNEL=plain|debug  IOMMU=..  TOPO=..   only these
 #-                  LAB_BOOTS=n   guests at a time, by default 2 if there is room for them
 #-                  CPUS=n        processors of a guest (run and shell, too), by default 2
