@@ -16,9 +16,11 @@
 #include <linux/dma-resv.h>
 #include <linux/highmem.h>
 #include <linux/iosys-map.h>
-#include <linux/list.h>
+#include <linux/rbtree.h>
 #include <linux/refcount.h>
+#include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/sort.h>
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
 #include <linux/io_uring.h>
@@ -40,8 +42,8 @@
  * @reg:	what was in the slot, mapped
  * @refs:	the area, requests that copy, and @work if there are any @waiting
  * @lock:	the following
- * @waiting:	&struct io_regbuf_waiter; @work is queued if there are any, or will be
- *		by @fence
+ * @waiting:	&struct io_regbuf_waiter by socket; @work is queued if there are any, or
+ *		will be by @fence
  * @fence:	the fence that is waited for, with a reference, or %NULL
  * @ended:	there is no area any more
  * @done:	queues @work
@@ -51,7 +53,7 @@ struct io_regbuf_copies {
 	struct io_regbuf	*reg;
 	refcount_t		refs;
 	spinlock_t		lock;		/* waiting, fence, ended */
-	struct list_head	waiting;
+	struct rb_root		waiting;
 	struct dma_fence	*fence;
 	bool			ended;
 	struct dma_fence_cb	done;
@@ -60,7 +62,7 @@ struct io_regbuf_copies {
 
 /* a socket whose data has to wait, with a reference */
 struct io_regbuf_waiter {
-	struct list_head	node;
+	struct rb_node		node;
 	struct sock		*sk;
 };
 
@@ -116,7 +118,7 @@ int io_regbuf_copies_begin(struct io_regbuf_area *area,
 	c->reg = reg;
 	refcount_set(&c->refs, 1);
 	spin_lock_init(&c->lock);
-	INIT_LIST_HEAD(&c->waiting);
+	c->waiting = RB_ROOT;
 	INIT_WORK(&c->work, io_regbuf_copies_work);
 	area->off = off;
 	area->copies = c;
@@ -178,14 +180,17 @@ void io_regbuf_copies_end(struct io_regbuf_area *area)
 
 /* ---- waiting ---- */
 
-/* who polls it looks again at what it has */
-static void io_regbuf_wake(struct sock *sk)
+/*
+ * Who polls it looks again at what it has. The socket is not locked: its owner may have
+ * it locked for any time, and all others would wait for that. Nor is its
+ * ->sk_data_ready() called: one that is not sock_def_readable() may want the lock. Of
+ * a socket that has been closed meanwhile there is nobody to wake.
+ */
+static void io_regbuf_wake(struct io_regbuf_waiter *w)
 {
-	lock_sock(sk);
-	if (!sock_flag(sk, SOCK_DEAD))
-		sk->sk_data_ready(sk);
-	release_sock(sk);
-	sock_put(sk);
+	sock_def_readable(w->sk);
+	sock_put(w->sk);
+	kfree(w);
 }
 
 /* with the lock of the fence, and interrupts off */
@@ -230,7 +235,7 @@ static void io_regbuf_copies_work(struct work_struct *work)
 		container_of(work, struct io_regbuf_copies, work);
 	struct io_regbuf_waiter *w, *next;
 	struct dma_fence *fence;
-	LIST_HEAD(woken);
+	struct rb_root woken = RB_ROOT;
 	bool again;
 
 	spin_lock(&c->lock);
@@ -238,28 +243,25 @@ static void io_regbuf_copies_work(struct work_struct *work)
 	c->fence = NULL;
 	again = io_regbuf_copies_arm(c);
 	if (!again)
-		list_splice_init(&c->waiting, &woken);
+		swap(c->waiting, woken);
 	spin_unlock(&c->lock);
 	/* @work may run again from here on */
 	dma_fence_put(fence);
 	if (again)
 		return;
-	list_for_each_entry_safe(w, next, &woken, node) {
-		io_regbuf_wake(w->sk);
-		kfree(w);
+	rbtree_postorder_for_each_entry_safe(w, next, &woken, node) {
+		io_regbuf_wake(w);
+		cond_resched();
 	}
 	io_regbuf_copies_drop(c);
 }
 
-static bool io_regbuf_is_waiting(const struct io_regbuf_copies *c,
-				 const struct sock *sk)
+static int io_regbuf_waiter_cmp(struct rb_node *a, const struct rb_node *b)
 {
-	const struct io_regbuf_waiter *w;
+	const struct sock *l = rb_entry(a, struct io_regbuf_waiter, node)->sk;
+	const struct sock *r = rb_entry(b, struct io_regbuf_waiter, node)->sk;
 
-	list_for_each_entry(w, &c->waiting, node)
-		if (w->sk == sk)
-			return true;
-	return false;
+	return cmp_int(l, r);
 }
 
 /* -EAGAIN: @sk is woken when it is worth another try */
@@ -270,14 +272,12 @@ static int io_regbuf_copies_wait(struct io_regbuf_copies *c, struct sock *sk)
 
 	if (!w)
 		return -ENOMEM;
+	w->sk = sk;
 	spin_lock(&c->lock);
-	first = list_empty(&c->waiting);
-	known = io_regbuf_is_waiting(c, sk);
-	if (!known) {
+	first = RB_EMPTY_ROOT(&c->waiting);
+	known = rb_find_add(&w->node, &c->waiting, io_regbuf_waiter_cmp);
+	if (!known)
 		sock_hold(sk);
-		w->sk = sk;
-		list_add_tail(&w->node, &c->waiting);
-	}
 	if (first) {
 		refcount_inc(&c->refs);
 		if (!io_regbuf_copies_arm(c))
