@@ -9,19 +9,15 @@
 #include <pthread.h>
 #include <string.h>
 #include <netinet/in.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <linux/nvme_ioctl.h>
-#include <linux/userfaultfd.h>
 #include <linux/dma-buf-bar.h>
 
 #include "cdev.h"
 #include "common.h"
+#include "fault.h"
 
 #define SIZE		MiB
-#define PAGE		4096
 #define LEN		8192	/* of the command, in two pieces */
 #define AT		(64 * KiB)
 #define ELSEWHERE	(512 * KiB)	/* where the changed SQE points to */
@@ -29,9 +25,8 @@
 FIXTURE(toctou) {
 	struct rig rig;
 	struct cdev dev;
-	int uffd;
-	char *page;		/* not there until filled */
-	char fill[PAGE];	/* what it holds then */
+	struct fault fault;	/* a page that is not there until filled */
+	char fill[FAULT_LEN];	/* what it holds then */
 	struct nvme_uring_cmd *cmd;
 	bool flip;		/* change the SQE, too */
 	pthread_t thread;
@@ -58,23 +53,6 @@ FIXTURE_VARIANT_ADD(toctou, rdonly_iopoll) {
 	IO_REGBUF_DMABUF_RDONLY, IORING_SETUP_IOPOLL,
 };
 
-static int missing_page(int *uffd, char **page)
-{
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register reg = {
-		.range.len = PAGE,
-		.mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
-
-	*uffd = syscall(__NR_userfaultfd, O_CLOEXEC);
-	if (*uffd < 0 || ioctl(*uffd, UFFDIO_API, &api))
-		return -errno;
-	*page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE,
-		     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	reg.range.start = (uintptr_t)*page;
-	return ioctl(*uffd, UFFDIO_REGISTER, &reg) ? -errno : 0;
-}
-
 FIXTURE_SETUP(toctou)
 {
 	bool rdonly = variant->flags == IO_REGBUF_DMABUF_RDONLY;
@@ -87,7 +65,7 @@ FIXTURE_SETUP(toctou)
 	d = desc_dmabuf(self->rig.mem.fd, self->dev.fd);
 	d.flags = variant->flags;
 	ASSERT_EQ(0, reg_one(&self->rig.ring, 0, &d));
-	ASSERT_EQ(0, missing_page(&self->uffd, &self->page));
+	ASSERT_EQ(0, fault_init(&self->fault));
 	self->ok = rdonly ? NVME_WRITE : NVME_READ;
 	self->bad = rdonly ? NVME_READ : NVME_WRITE;
 	ASSERT_EQ(0, mem_fill(&self->rig.mem, 0, 0, SIZE, 71));
@@ -96,8 +74,7 @@ FIXTURE_SETUP(toctou)
 
 FIXTURE_TEARDOWN(toctou)
 {
-	close(self->uffd);
-	munmap(self->page, PAGE);
+	fault_exit(&self->fault);
 	rig_down(&self->rig);
 	close(self->dev.fd);
 }
@@ -106,14 +83,8 @@ FIXTURE_TEARDOWN(toctou)
 static void *fill_page(void *arg)
 {
 	struct _test_data_toctou *self = arg;
-	struct uffdio_copy copy = {
-		.dst = (uintptr_t)self->page,
-		.src = (uintptr_t)self->fill,
-		.len = PAGE,
-	};
-	struct uffd_msg msg;
 
-	if (read(self->uffd, &msg, sizeof(msg)) != sizeof(msg))
+	if (fault_wait(&self->fault, -1))
 		return "no fault";
 	if (self->flip) {
 		self->cmd->opcode = self->bad;
@@ -121,7 +92,7 @@ static void *fill_page(void *arg)
 		self->cmd->data_len = 1;
 		self->cmd->addr = 0;
 	}
-	return ioctl(self->uffd, UFFDIO_COPY, &copy) ? "not filled" : NULL;
+	return fault_fill(&self->fault, self->fill) ? "not filled" : NULL;
 }
 
 static int watch(struct _test_data_toctou *self)
@@ -189,7 +160,7 @@ TEST_F(toctou, passthrough_vector)
 	self->flip = true;
 	ASSERT_EQ(0, bar_move(&rig->mem, DMA_BUF_BAR_PLACE_B));
 	sqe = cdev_prep(&rig->ring, &self->dev, self->ok, NVME_URING_CMD_IO_VEC,
-			AT, LEN, (uintptr_t)self->page, 2);
+			AT, LEN, (uintptr_t)self->fault.page, 2);
 	self->cmd = (void *)sqe->cmd;
 	ASSERT_EQ(0, watch(self));
 	EXPECT_EQ(0, uring_do(&rig->ring));
@@ -207,7 +178,7 @@ TEST_F(toctou, passthrough_vector_refused)
 	self->flip = true;
 	ASSERT_EQ(0, bar_move(&rig->mem, DMA_BUF_BAR_PLACE_B));
 	sqe = cdev_prep(&rig->ring, &self->dev, self->bad, NVME_URING_CMD_IO_VEC,
-			AT, LEN, (uintptr_t)self->page, 2);
+			AT, LEN, (uintptr_t)self->fault.page, 2);
 	self->cmd = (void *)sqe->cmd;
 	self->bad = self->ok;
 	ASSERT_EQ(0, watch(self));
@@ -222,14 +193,14 @@ TEST_F(toctou, vectored)
 {
 	__u8 op = self->ok == NVME_WRITE ? IORING_OP_WRITEV_FIXED :
 					   IORING_OP_READV_FIXED;
-	struct iovec *iov = (struct iovec *)self->page;
+	struct iovec *iov = (struct iovec *)self->fault.page;
 	struct rig *rig = &self->rig;
 	struct uring_res res;
 
 	pieces((struct iovec *)self->fill, 0);
 	ASSERT_EQ(0, bar_move(&rig->mem, DMA_BUF_BAR_PLACE_B));
 	ASSERT_NE(NULL, uring_prep_rw(&rig->ring, op, rig->disk, AT,
-				      (uintptr_t)self->page, 2, 0));
+				      (uintptr_t)self->fault.page, 2, 0));
 	ASSERT_EQ(0, watch(self));
 	ASSERT_EQ(1, uring_submit(&rig->ring, 0));
 	/* it has been read: now it is ours again */
@@ -313,25 +284,25 @@ TEST_F(toctou, sendmsg)
 	ASSERT_EQ(0, reg_one(&rig->ring, 1, &d));
 	pieces(iov, 0);
 	memset(msg, 0, sizeof(*msg));
-	msg->msg_iov = (struct iovec *)(self->page + 256);
+	msg->msg_iov = (struct iovec *)(self->fault.page + 256);
 	msg->msg_iovlen = 2;
 	sqe = uring_sqe(&rig->ring);
 	sqe->opcode = IORING_OP_SENDMSG_ZC;
 	sqe->fd = s[0];
-	sqe->addr = (uintptr_t)self->page;
+	sqe->addr = (uintptr_t)self->fault.page;
 	sqe->len = 1;
 	sqe->buf_index = 1;
 	sqe->ioprio = IORING_RECVSEND_FIXED_BUF;
 	ASSERT_EQ(0, watch(self));
 	if (variant->ring_flags & IORING_SETUP_IOPOLL) {
 		/* no sends there, whoever reads the header */
-		EXPECT_EQ(0, self->page[0]);
+		EXPECT_EQ(0, self->fault.page[0]);
 		sqe->addr = (uintptr_t)self->fill;
 	}
 	ASSERT_EQ(1, uring_submit(&rig->ring, 0));
 	EXPECT_EQ(NULL, watched(self));
 	if (!(variant->ring_flags & IORING_SETUP_SQPOLL))
-		pieces((struct iovec *)(self->page + 256), ELSEWHERE);
+		pieces((struct iovec *)(self->fault.page + 256), ELSEWHERE);
 	ASSERT_EQ(0, uring_wait(&rig->ring, &res, 60000));
 	if (variant->ring_flags & IORING_SETUP_IOPOLL) {
 		EXPECT_EQ(-EINVAL, res.res);

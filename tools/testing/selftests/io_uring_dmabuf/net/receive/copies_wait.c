@@ -8,12 +8,14 @@
 #include <string.h>
 #include <unistd.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-buf-bar.h>
 
 #include "common.h"
 #include "copier.h"
+#include "fault.h"
 
 #define SEED		NET_SEED
 #define SIZE		COPIER_SIZE
@@ -142,6 +144,139 @@ TEST_F(waits, several_fences)
 	CHECK_COPIED(r, p.len, (unsigned int)nr);
 	mem_destroy(&other);
 }
+
+/* --- several sockets that wait for one exporter --- */
+
+#define OTHERS	4
+#define HALF	(32 * KiB)
+#define BRIEF	20	/* milliseconds in which a ring runs what it has to run */
+
+/* What comes by the socket of that number; 0: that of the relay itself */
+static struct piece piece_of(unsigned int i)
+{
+	return (struct piece) { SEED + i, 0, 2 * HALF };
+}
+
+/* One more ring and socket for the area of @r */
+static int other_begin(struct relay *o, const struct relay *r)
+{
+	int fd = zcrx_export(&r->z), ret;
+
+	if (fd < 0)
+		return fd;
+	*o = *r;
+	ret = uring_init(&o->ring, 64, ZCRX_RING) ?:
+	      zcrx_import(&o->z, &o->ring, fd) ?: net_local("127.0.0.1", &o->tcp);
+	close(fd);
+	return ret;
+}
+
+static void other_end(struct relay *o)
+{
+	uring_exit(&o->ring);
+	net_close(&o->tcp);
+}
+
+/* Each half is another reason to look, and to wait */
+static int wait_twice(struct relay *r, unsigned int i)
+{
+	struct piece half = piece_of(i);
+	int ret = copier_receive(r, 0);
+
+	half.len = HALF;
+	for (; !ret && half.pos < 2 * HALF; half.pos += HALF) {
+		ret = piece_send(r->tcp.tx, &half, 0);
+		if (!ret && !uring_quiet(&r->ring, BRIEF))
+			ret = -EALREADY;
+	}
+	return ret;
+}
+
+/* How many pieces it was */
+static int arrive(struct relay *r, unsigned int i)
+{
+	const struct piece p = piece_of(i);
+	struct arrived pieces[64];
+
+	return relay_arrive(r, &p, pieces, ARRAY_SIZE(pieces));
+}
+
+/* Sends what is not there, and has the socket locked until it is */
+struct locker {
+	int fd;
+	struct fault fault;
+	pthread_t thread;
+};
+
+static void *locker_run(void *arg)
+{
+	struct locker *l = arg;
+
+	return send(l->fd, l->fault.page, FAULT_LEN, 0) == FAULT_LEN ? NULL : "not sent";
+}
+
+static int locker_start(struct locker *l, int fd)
+{
+	l->fd = fd;
+	return fault_init(&l->fault) ?:
+	       -pthread_create(&l->thread, NULL, locker_run, l) ?:
+	       fault_wait(&l->fault, net_patience());
+}
+
+/* It was locked until now, and has sent @p */
+static int locker_stop(struct locker *l, const struct piece *p)
+{
+	char buf[FAULT_LEN];
+	void *why;
+	int ret;
+
+	pattern_fill(buf, p->pos, FAULT_LEN, p->seed);
+	ret = fault_fill(&l->fault, buf);
+	if (ret)
+		return ret;
+	pthread_join(l->thread, &why);
+	fault_exit(&l->fault);
+	return why ? -EIO : 0;
+}
+
+/* One is locked when the exporter is ready, one is no more, and the others have theirs */
+TEST_F(waits, socket_is_locked)
+{
+	const struct piece sent = { SEED + OTHERS + 2, 0, FAULT_LEN };
+	struct relay *r = &self->relay, others[OTHERS + 1];
+	unsigned int pieces = 0;
+	struct locker l;
+	int nr;
+
+	ASSERT_EQ(0, copier_open(r, 0, SIZE));
+	for (unsigned int i = 0; i <= OTHERS; i++)
+		ASSERT_EQ(0, other_begin(&others[i], r));
+	ASSERT_EQ(0, bar_fence(&r->mem, 1));
+	/* the one that will be locked waits first */
+	ASSERT_EQ(0, wait_twice(r, 0));
+	for (unsigned int i = 0; i <= OTHERS; i++)
+		ASSERT_EQ(0, wait_twice(&others[i], i + 1));
+	check_nobody_waits(_metadata, r);
+	other_end(&others[OTHERS]);
+	ASSERT_EQ(0, locker_start(&l, r->tcp.rx));
+	EXPECT_TRUE(uring_quiet(&others[0].ring, QUIET));
+	ASSERT_EQ(0, bar_fence(&r->mem, 0));
+	for (unsigned int i = 0; i < OTHERS; i++) {
+		nr = arrive(&others[i], i + 1);
+		ASSERT_GT(nr, 0);
+		pieces += nr;
+	}
+	CHECK_COPIED(r, OTHERS * 2 * HALF, pieces);
+	ASSERT_EQ(0, locker_stop(&l, &sent));
+	EXPECT_EQ(0, net_recv(r->tcp.tx, &sent, 1));
+	nr = arrive(r, 0);
+	ASSERT_GT(nr, 0);
+	CHECK_COPIED(r, (OTHERS + 1) * 2 * HALF, pieces + nr);
+	for (unsigned int i = 0; i < OTHERS; i++)
+		other_end(&others[i]);
+}
+
+/* --- exporters that refuse --- */
 
 /* It says so each time, and nothing is lost */
 TEST_F(waits, exporter_refuses_access)
