@@ -11,6 +11,7 @@
 #include <linux/scatterlist.h>
 #include <linux/skbuff.h>
 #include <linux/tcp.h>
+#include <net/gro.h>
 #include <net/netdev_lock.h>
 #include <net/netdev_queues.h>
 #include <net/netmem.h>
@@ -253,6 +254,55 @@ static void segment_net_iov(struct kunit *test)
 				    segments(skb, cases[i].features),
 				    "case %u", i);
 	}
+}
+
+/* skb_gro_receive() and skb_gro_receive_list(): what may be one skb */
+
+typedef int (*gro_merge)(struct sk_buff *p, struct sk_buff *skb);
+
+/* A segment with a frag of @fake, or of a page */
+static struct sk_buff *skb_new_gro(struct kunit *test, struct fake_iov *fake)
+{
+	struct sk_buff *skb = skb_new(test);
+
+	if (fake)
+		skb_add_iov(skb, fake);
+	else
+		skb_add_page(test, skb);
+	memset(NAPI_GRO_CB(skb), 0, sizeof(*NAPI_GRO_CB(skb)));
+	NAPI_GRO_CB(skb)->data_offset = HEAD_LEN;
+	NAPI_GRO_CB(skb)->count = 1;
+	NAPI_GRO_CB(skb)->last = skb;
+	return skb;
+}
+
+static void gro_cases(struct kunit *test, gro_merge merge, bool keeps)
+{
+	struct netmem_test *t = test->priv;
+	struct fake_iov *frags[] = { NULL, t->own };
+	unsigned int i;
+
+	for (i = 0; i < 4; i++) {
+		struct sk_buff *p = skb_new_gro(test, frags[i / 2]);
+		struct sk_buff *skb = skb_new_gro(test, frags[i % 2]);
+		int ret = merge(p, skb);
+
+		KUNIT_EXPECT_EQ_MSG(test, i / 2 == i % 2 ? 0 : -ETOOMANYREFS,
+				    ret, "case %u", i);
+		if (ret || !keeps)
+			kfree_skb(skb);
+		kfree_skb(p);
+	}
+}
+
+static void gro_frags(struct kunit *test)
+{
+	gro_cases(test, skb_gro_receive, false);
+}
+
+static void gro_list(struct kunit *test)
+{
+	gro_cases(test, skb_gro_receive_list, true);
 }
 
 /* validate_xmit_unreadable_skb() */
@@ -560,6 +610,8 @@ static struct kunit_case netmem_cases[] = {
 	KUNIT_CASE(sgvec_frag_list),
 	KUNIT_CASE(segment_page),
 	KUNIT_CASE(segment_net_iov),
+	KUNIT_CASE(gro_frags),
+	KUNIT_CASE(gro_list),
 	KUNIT_CASE(xmit_own),
 	KUNIT_CASE(xmit_other),
 	KUNIT_CASE(xmit_own_then_other),
