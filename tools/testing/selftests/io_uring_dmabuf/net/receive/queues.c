@@ -425,6 +425,47 @@ TEST_F(number, virtual_functions)
 	check_works(_metadata, r);
 }
 
+/* Asks for virtual functions until somebody stops it, or the answer is another */
+struct asks {
+	const struct relay *r;
+	pthread_t thread;
+	unsigned int nr;
+	bool stop;
+	int error;
+};
+
+static void *ask(void *arg)
+{
+	struct asks *a = arg;
+
+	do {
+		a->error = set_vfs(a->r, true);
+		__atomic_fetch_add(&a->nr, 1, __ATOMIC_RELAXED);
+		lab_sleep_ms(1);
+	} while (a->error == -EBUSY && !__atomic_load_n(&a->stop, __ATOMIC_RELAXED));
+	return NULL;
+}
+
+/* A reset meanwhile does not set the card up for virtual functions that it will not have */
+TEST_F(number, refused_during_a_reset)
+{
+	struct ethtool_value nway = { .cmd = ETHTOOL_NWAY_RST };
+	struct relay *r = &self->relay;
+	struct asks a = { .r = r };
+
+	ASSERT_EQ(0, relay_open(r, 0, SIZE));
+	ASSERT_EQ(0, relay_connect(r, AF_INET));
+	ASSERT_EQ(0, pthread_create(&a.thread, NULL, ask, &a));
+	while (!__atomic_load_n(&a.nr, __ATOMIC_RELAXED))
+		lab_sleep_ms(1);
+	EXPECT_EQ(0, net_ethtool(&r->net, NET_CARD, &nway));
+	__atomic_store_n(&a.stop, true, __ATOMIC_RELAXED);
+	pthread_join(a.thread, NULL);
+	EXPECT_EQ(-EBUSY, a.error);
+	EXPECT_EQ(4, steer_queues(&r->net));
+	check_works(_metadata, r);
+}
+
 /* What an interface that is down will have, not what it had */
 TEST_F(number, while_it_is_down)
 {
