@@ -43,7 +43,6 @@ FIXTURE_VARIANT(single) {
 
 FIXTURE_VARIANT_ADD(single, lo) { .user = true };
 FIXTURE_VARIANT_ADD(single, lo_defer) { .user = true, .ring = DEFER };
-FIXTURE_VARIANT_ADD(single, lo_sqpoll) { .user = true, .ring = IORING_SETUP_SQPOLL };
 FIXTURE_VARIANT_ADD(single, lo_async) { .user = true, .sqe_flags = IOSQE_ASYNC };
 FIXTURE_VARIANT_ADD(single, lo_defer_async) {
 	.user = true, .ring = DEFER, .sqe_flags = IOSQE_ASYNC
@@ -53,17 +52,13 @@ FIXTURE_VARIANT_ADD(single, lo_message) {
 	.user = true, .unregistered = true, .form = NET_MESSAGE
 };
 
-FIXTURE_VARIANT_ADD(single, lo_message_sqpoll) {
-	.user = true, .form = NET_MESSAGE, .ring = IORING_SETUP_SQPOLL
+FIXTURE_VARIANT_ADD(single, lo_vector_sqpoll) {
+	.user = true, .form = NET_VECTOR, .ring = IORING_SETUP_SQPOLL
 };
 
 /* from a copy, by a worker */
 FIXTURE_VARIANT_ADD(single, lo_copied) { .ring = DEFER };
-FIXTURE_VARIANT_ADD(single, e1000e) { .card = "e1000e" };
-FIXTURE_VARIANT_ADD(single, e1000e_message_defer) {
-	.card = "e1000e", .form = NET_MESSAGE, .ring = DEFER
-};
-
+FIXTURE_VARIANT_ADD(single, e1000e_message) { .card = "e1000e", .form = NET_MESSAGE };
 FIXTURE_VARIANT_ADD(single, e1000e_user_async) {
 	.card = "e1000e", .user = true, .sqe_flags = IOSQE_ASYNC
 };
