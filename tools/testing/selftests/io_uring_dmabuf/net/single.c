@@ -290,8 +290,9 @@ TEST_F(single, copies_do_not_wait)
 	EXPECT_TRUE(uring_quiet(&n->ring, 20));
 }
 
-/* A link waits, and goes on */
-TEST_F(single, links_wait)
+/* A request behind the send, with one of them marked, completes after it */
+static void nop_waits(struct __test_metadata *_metadata, struct _test_data_single *self,
+		      unsigned int send_flags, unsigned int nop_flags)
 {
 	const struct piece all = { SEED, 0, SIZE };
 	struct netrig *n = &self->net;
@@ -299,10 +300,10 @@ TEST_F(single, links_wait)
 
 	NOT_OF_COPIES(self);
 	narrow(&self->tcp);
-	sqe = prep(self, 0, SIZE, self->sqe_flags | IOSQE_IO_LINK);
-	sqe->user_data = 1;
+	prep(self, 0, SIZE, self->sqe_flags | send_flags)->user_data = 1;
 	sqe = uring_sqe(&n->ring);
 	sqe->opcode = IORING_OP_NOP;
+	sqe->flags = nop_flags;
 	sqe->user_data = 2;
 	ASSERT_EQ(2, uring_submit(&n->ring, 0));
 	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
@@ -311,25 +312,16 @@ TEST_F(single, links_wait)
 	ONE_CQE(n, 2, 0, 0);
 }
 
+/* A link waits, and goes on */
+TEST_F(single, links_wait)
+{
+	nop_waits(_metadata, self, IOSQE_IO_LINK, 0);
+}
+
 /* So does a drain */
 TEST_F(single, drains_wait)
 {
-	const struct piece all = { SEED, 0, SIZE };
-	struct netrig *n = &self->net;
-	struct io_uring_sqe *sqe;
-
-	NOT_OF_COPIES(self);
-	narrow(&self->tcp);
-	prep(self, 0, SIZE, self->sqe_flags)->user_data = 1;
-	sqe = uring_sqe(&n->ring);
-	sqe->opcode = IORING_OP_NOP;
-	sqe->flags = IOSQE_IO_DRAIN;
-	sqe->user_data = 2;
-	ASSERT_EQ(2, uring_submit(&n->ring, 0));
-	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
-	ASSERT_EQ(0, net_recv(self->tcp.rx, &all, 1));
-	ONE_CQE(n, 1, SIZE, usage(n, self->copies));
-	ONE_CQE(n, 2, 0, 0);
+	nop_waits(_metadata, self, 0, IOSQE_IO_DRAIN);
 }
 
 /* Only its failure, if that is asked for */

@@ -68,13 +68,16 @@ static int change(const struct crowd *c, unsigned int i, bool come)
 	};
 	unsigned char mac[6];
 	struct nl_request req;
+	int ret;
 
 	memcpy(mac, c->mac, sizeof(mac));
 	mac[5] += i;
 	nl_start(&req, come ? RTM_NEWNEIGH : RTM_DELNEIGH,
 		 come ? NLM_F_CREATE | NLM_F_EXCL : 0, &nd, sizeof(nd));
 	nl_put_attr(&req, NDA_LLADDR, mac, sizeof(mac));
-	return nl_do(c->nl, &req, NULL, 0);
+	ret = nl_do(c->nl, &req, NULL, 0);
+	/* one that went while the card was stopped is there until it is told (igb) */
+	return ret == (come ? -EEXIST : -ENOENT) ? 0 : ret;
 }
 
 static void *come_and_go(void *arg)
@@ -107,32 +110,6 @@ static void crowd_end(struct __test_metadata *_metadata, struct crowd *c)
 	EXPECT_GT(c->rounds, 0);
 }
 
-/* The last ring goes, and another has the queue */
-static int open_again(struct relay *r)
-{
-	double end = net_deadline();
-	int ret;
-
-	uring_exit(&r->ring);
-	zcrx_forget(&r->z);
-	ret = uring_init(&r->ring, 1024, ZCRX_RING);
-	if (!ret)
-		ret = reg_sparse(&r->ring, RELAY_SLOTS);
-	if (!ret)
-		ret = reg_dmabuf(&r->ring, 0, r->mem.fd, r->disk);
-	while (!ret) {
-		struct io_uring_zcrx_area_reg area = area_slot(0, 0, SIZE);
-
-		/* a ring that is closed ends some time later */
-		ret = zcrx_open_queue(&r->z, &r->ring, relay_ifindex(r), r->queue, &area);
-		if (ret != -EEXIST || lab_now() > end)
-			break;
-		ret = 0;
-		lab_sleep_ms(1);
-	}
-	return ret;
-}
-
 /*
  * A list that grows while the card is told of it had more than there was room for.
  * KASAN has to see that.
@@ -152,7 +129,7 @@ TEST_F(lists, change_meanwhile)
 	crowd_start(_metadata, &groups, r);
 	crowd_start(_metadata, &addresses, r);
 	for (unsigned int i = 0; i < lab_scale(20, 40); i++) {
-		ASSERT_EQ(0, open_again(r));
+		ASSERT_EQ(0, relay_reopen(r, SIZE));
 		/* which stops all queues, where there are several */
 		ASSERT_EQ(0, rings_rx(&r->net, i % 2 ? self->before.rx : 128));
 	}

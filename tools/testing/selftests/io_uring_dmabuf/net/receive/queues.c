@@ -291,22 +291,8 @@ TEST_F(queues, stops_alone)
 	ASSERT_LE(0, before);
 	ASSERT_EQ(0, receiver_start(&rx, self->other.rx, &p, 1));
 	ASSERT_EQ(0, sender_start(&s, self->other.tx, &p));
-	for (unsigned int i = 0; i < lab_scale(20, 8); i++) {
-		struct io_uring_zcrx_area_reg area = area_slot(0, 0, SIZE);
-		double end = net_deadline();
-		int ret;
-
-		uring_exit(&r->ring);
-		zcrx_forget(&r->z);
-		ASSERT_EQ(0, uring_init(&r->ring, 1024, ZCRX_RING));
-		ASSERT_EQ(0, reg_sparse(&r->ring, RELAY_SLOTS));
-		ASSERT_EQ(0, reg_dmabuf(&r->ring, 0, r->mem.fd, r->disk));
-		/* a ring that is closed ends some time later */
-		while ((ret = zcrx_open_queue(&r->z, &r->ring, relay_ifindex(r), r->queue,
-					      &area)) == -EEXIST && lab_now() < end)
-			lab_sleep_ms(1);
-		ASSERT_EQ(0, ret);
-	}
+	for (unsigned int i = 0; i < lab_scale(20, 8); i++)
+		ASSERT_EQ(0, relay_reopen(r, SIZE));
 	EXPECT_EQ(0, sender_join(&s));
 	EXPECT_EQ(0, receiver_join(&rx));
 	EXPECT_EQ(before, carrier_changes(&r->net));
@@ -383,18 +369,6 @@ FIXTURE_TEARDOWN(number)
 	relay_down(r);
 }
 
-static int new_ring(struct relay *r)
-{
-	int ret;
-
-	uring_exit(&r->ring);
-	zcrx_forget(&r->z);
-	ret = uring_init(&r->ring, 1024, ZCRX_RING);
-	if (!ret)
-		ret = reg_sparse(&r->ring, RELAY_SLOTS);
-	return ret ?: reg_dmabuf(&r->ring, 0, r->mem.fd, r->disk);
-}
-
 /* With virtual functions there are two queues, and the last of four is taken */
 TEST_F(number, virtual_functions)
 {
@@ -411,7 +385,7 @@ TEST_F(number, virtual_functions)
 
 	/* until nobody has it */
 	net_close(&r->tcp);
-	ASSERT_EQ(0, new_ring(r));
+	ASSERT_EQ(0, relay_renew(r));
 	end = net_deadline();
 	while ((ret = set_vfs(r, true)) == -EBUSY && lab_now() < end)
 		lab_sleep_ms(10);

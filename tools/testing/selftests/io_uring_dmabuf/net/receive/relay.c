@@ -111,6 +111,36 @@ int relay_store(struct relay *r, enum mem_kind kind, __u64 size, __u32 ring_flag
 	return ret ?: reg_dmabuf(&r->ring, 0, r->mem.fd, r->disk);
 }
 
+int relay_renew(struct relay *r)
+{
+	int ret;
+
+	uring_exit(&r->ring);
+	zcrx_forget(&r->z);
+	ret = uring_init(&r->ring, 1024, ZCRX_RING);
+	if (!ret)
+		ret = reg_sparse(&r->ring, RELAY_SLOTS);
+	return ret ?: reg_dmabuf(&r->ring, 0, r->mem.fd, r->disk);
+}
+
+int relay_reopen(struct relay *r, __u64 len)
+{
+	double end = net_deadline();
+	int ret = relay_renew(r);
+
+	while (!ret) {
+		struct io_uring_zcrx_area_reg area = area_slot(0, 0, len);
+
+		/* a ring that is closed ends some time later */
+		ret = zcrx_open_queue(&r->z, &r->ring, relay_ifindex(r), r->queue, &area);
+		if (ret != -EEXIST || lab_now() > end)
+			break;
+		ret = 0;
+		lab_sleep_ms(1);
+	}
+	return ret;
+}
+
 int relay_open_area(struct relay *r, struct io_uring_zcrx_area_reg *area)
 {
 	int ret = zcrx_open_queue(&r->z, &r->ring, relay_ifindex(r), r->queue, area);

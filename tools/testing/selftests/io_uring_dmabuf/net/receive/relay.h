@@ -56,6 +56,10 @@ int relay_store(struct relay *r, enum mem_kind kind, __u64 size, __u32 ring_flag
  */
 int relay_open(struct relay *r, __u64 off, __u64 len);
 int relay_open_area(struct relay *r, struct io_uring_zcrx_area_reg *area);
+/* Another ring, with the memory in slot 0; the last one goes */
+int relay_renew(struct relay *r);
+/* That, and the queue gets the first @len bytes, as soon as the last ring has ended */
+int relay_reopen(struct relay *r, __u64 len);
 /* The connection comes to the queue of the relay, where the card has others */
 int relay_connect(struct relay *r, int family);
 /* The ring has ended, and the card receives into ordinary memory */
