@@ -294,6 +294,7 @@ struct dma_iobuf_win {
  * @next_disk:	where in @disk the next one goes
  * @used:	of DMA_IOBUF_EVICT: when an entry was seen in use, in units of @clock
  * @hits:	the hits that its attachment had then
+ * @fresh:	when an entry was added, in jiffies; 0 once it has been used
  * @clock:	how often entries were added
  * @dmabuf:	the memory, with a reference
  * @dir:	what devices may do with the memory
@@ -520,6 +521,7 @@ dma_addr_t __dma_iobuf_map_addr(const struct dma_iobuf_map *map, u64 off,
  * @len:	returns the bytes that are contiguous from there, at most @max
  *
  * Context: any, with a reference to @map.
+ * Return: the address of the byte at @off
  */
 static inline dma_addr_t dma_iobuf_map_addr(const struct dma_iobuf_map *map,
 					    u64 off, u32 max, u32 *len)
