@@ -36,8 +36,6 @@
 #define WINDOW		(1u << 20)
 #define BLOCK		(256u << 10)
 #define AREA		(2u << 20)
-/* pieces of a page in one write of the drive */
-#define BATCH		64
 #define MAX_MIB		65536
 #define PATIENCE_S	240
 
@@ -133,11 +131,28 @@ static int window_do(struct store *s, unsigned int window)
 
 /* ---- one after the other ---- */
 
+/*
+ * Pieces in one write: as many as the drive takes in one command. Then a page that comes in two
+ * pieces makes no command more
+ */
+static unsigned int pieces_of_a_command(void)
+{
+	char path[96];
+	long long most;
+
+	snprintf(path, sizeof(path), "/sys/block/%.32s/queue/max_segments",
+		 strrchr(lab_env("LAB_NVME_MAIN"), '/') + 1);
+	return file_read_num(path, &most) || most > RELAY_VECTORS ? RELAY_VECTORS :
+								    (unsigned int)most;
+}
+
 static int slot_open(struct store *s, const char **why)
 {
 	struct relay *r = &s->relay;
 	int ret = relay_store(r, MEM_BAR, AREA, ZCRX_RING, why);
 
+	if (!ret)
+		s->run.batch = pieces_of_a_command();
 	if (ret || s->kind == STORE)
 		return ret ?: relay_open(r, 0, AREA);
 	/* as the card is for those that do not ask */
@@ -200,14 +215,14 @@ static int warm_up(struct store *s)
 
 	netcount_reset(&s->net);
 	s->counts = (struct counts){ 0 };
-	s->run = (struct relay_run){ .batch = BATCH };
+	s->run = (struct relay_run){ .batch = s->run.batch };
 	s->verified = 0;
 	return ret;
 }
 
 static int run(enum kind kind, unsigned int mib)
 {
-	struct store s = { .kind = kind, .windows = mib, .run.batch = BATCH };
+	struct store s = { .kind = kind, .windows = mib };
 	int ret;
 
 	alarm(PATIENCE_S);
