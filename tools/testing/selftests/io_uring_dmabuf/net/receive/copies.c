@@ -31,20 +31,25 @@ FIXTURE_VARIANT(nodev) {
 FIXTURE_VARIANT_ADD(nodev, udmabuf_lo_tcp4) {
 	.kind = MEM_UDMABUF_4K, .family = AF_INET,
 };
+
 FIXTURE_VARIANT_ADD(nodev, heap_lo_tcp6) {
 	.kind = MEM_HEAP, .family = AF_INET6,
 };
+
 FIXTURE_VARIANT_ADD(nodev, bar_lo_tcp4) {
 	.kind = MEM_BAR, .family = AF_INET,
 };
+
 FIXTURE_VARIANT_ADD(nodev, udmabuf_vmxnet3_tcp6) {
 	.kind = MEM_UDMABUF_4K, .card = "vmxnet3", .family = AF_INET6,
 	.refused = -EOPNOTSUPP,
 };
+
 FIXTURE_VARIANT_ADD(nodev, bar_vmxnet3_tcp4) {
 	.kind = MEM_BAR, .card = "vmxnet3", .family = AF_INET,
 	.refused = -EOPNOTSUPP,
 };
+
 FIXTURE_VARIANT_ADD(nodev, heap_e1000e_tcp4) {
 	.kind = MEM_HEAP, .card = "e1000e", .family = AF_INET,
 	.refused = -EINVAL,	/* it does not split headers off now */

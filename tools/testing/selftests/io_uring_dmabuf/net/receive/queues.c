@@ -262,7 +262,7 @@ TEST_F(queues, not_the_first)
 	check_others(_metadata, r, &self->other);
 }
 
-static long long carrier_changes(const struct netrig *n)
+static long long carrier_count(const struct netrig *n)
 {
 	char path[128];
 	long long nr = -1;
@@ -283,7 +283,7 @@ static long long carrier_changes(const struct netrig *n)
 TEST_F(queues, stops_alone)
 {
 	struct relay *r = &self->relay;
-	long long before = carrier_changes(&r->net);
+	long long before = carrier_count(&r->net);
 	const struct piece p = { SEED, 0, 16 * MiB };
 	struct receiver rx;
 	struct sender s;
@@ -295,7 +295,7 @@ TEST_F(queues, stops_alone)
 		ASSERT_EQ(0, relay_reopen(r, SIZE));
 	EXPECT_EQ(0, sender_join(&s));
 	EXPECT_EQ(0, receiver_join(&rx));
-	EXPECT_EQ(before, carrier_changes(&r->net));
+	EXPECT_EQ(before, carrier_count(&r->net));
 	check_works(_metadata, r);
 }
 
