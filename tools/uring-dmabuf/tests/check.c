@@ -20,67 +20,15 @@
 
 #include "common.h"
 #include "fileattr.h"
+#include "files.h"
 #include "flavour.h"
 #include "netio.h"
 #include "program.h"
+#include "verdict.h"
 
 #define MOVED	(1 * MiB)	/* by default */
 #define SEED	9300
 #define FD9	"fd:9"
-
-/* ---- what it said ---- */
-
-static json_t *pair(const struct program *p, size_t i)
-{
-	return json_array_get(json_object_get(p->json, "pairs"), i);
-}
-
-static size_t nr_pairs(const struct program *p)
-{
-	return json_array_size(json_object_get(p->json, "pairs"));
-}
-
-static const char *word(const json_t *of, const char *member)
-{
-	const char *text = json_string_value(json_object_get(of, member));
-
-	return text ? text : "";
-}
-
-static const char *failure(const struct program *p, size_t i, const char *member)
-{
-	return word(json_object_get(pair(p, i), "failure"), member);
-}
-
-static int failure_errno(const struct program *p, size_t i)
-{
-	return -(int)json_integer_value(json_object_get(json_object_get(pair(p, i), "failure"),
-							"errno"));
-}
-
-static const char *mapping(const struct program *p, size_t i, const char *member)
-{
-	return word(json_object_get(pair(p, i), "mapping"), member);
-}
-
-/* Behind an assertion: all of it */
-#define EXPECT_WORD(p, i, member, want)					\
-	EXPECT_STREQ(want, word(pair(p, i), member)) SAID(p)
-
-#define EXPECT_OUTCOMES(p, i, verdict, read, write, send) do {		\
-	EXPECT_WORD(p, i, "verdict", verdict);				\
-	EXPECT_WORD(p, i, "read", read);				\
-	EXPECT_WORD(p, i, "write", write);				\
-	EXPECT_WORD(p, i, "send", send);				\
-} while (0)
-
-/* One pair, refused: why, in a word and in words */
-#define EXPECT_REASON(p, code_, reason_, hint) do {			\
-	EXPECT_EQ(code_, program_run(p)) SAID(p);			\
-	EXPECT_EQ(1, nr_pairs(p));					\
-	EXPECT_STREQ(reason_, failure(p, 0, "reason")) SAID(p);		\
-	EXPECT_NE(NULL, strstr(word(pair(p, 0), "text"), hint)) SAID(p);	\
-} while (0)
 
 static const char *map_state_name(__u32 state)
 {
@@ -428,15 +376,6 @@ TEST_F(check, loop)
 	EXPECT_REASON(p, 1, "loop", "the file behind it");
 	ioctl(fd, LOOP_CLR_FD);
 	close(fd);
-}
-
-/* Does what @fmt says; 0 if that has worked */
-static int shell(const char *fmt, const char *a, const char *b)
-{
-	char command[400];
-
-	snprintf(command, sizeof(command), fmt, a, b);
-	return system(command);
 }
 
 /* What is made of drives, or is none on PCIe: each by its own name */

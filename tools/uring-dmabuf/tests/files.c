@@ -60,6 +60,14 @@ int empty(const char *path)
 	return nr;
 }
 
+int shell(const char *fmt, const char *a, const char *b)
+{
+	char command[400];
+
+	snprintf(command, sizeof(command), fmt, a, b);
+	return system(command);
+}
+
 int folders_make(struct folders *f, const char *ext4, const char *xfs, const char *name)
 {
 	snprintf(f->dir[0], sizeof(f->dir[0]), "%s/%s", ext4, name);

@@ -13,6 +13,9 @@ int is(const char *path, size_t len, __u64 seed);
 /* How many names there are in a folder; and they are gone */
 int empty(const char *path);
 
+/* Does what @fmt says, with its two words: 0 if that has worked */
+int shell(const char *fmt, const char *a, const char *b);
+
 /* Two folders, on ext4 and on XFS, and a name in each */
 struct folders {
 	char dir[2][64];
