@@ -105,13 +105,30 @@ static bool disk_directory(dev_t dev, char path[static 200])
 	return true;
 }
 
-/* NVMe over a network; false: it is not, or no NVMe */
-static bool over_fabrics(const char *disk, char *transport, size_t size)
+/*
+ * How an NVMe drive is reached: by a path that is not on PCIe, if it has one. Of a multipath
+ * head the device is the subsystem, which has the controllers. false: it is no NVMe
+ */
+static bool nvme_transport(const char *disk, char *transport, size_t size)
 {
+	static const char *const places[] = { "transport", "nvme*/transport" };
+	bool found = false, pcie = true;
 	char path[300];
+	glob_t files;
 
-	snprintf(path, sizeof(path), "%s/device/transport", disk);
-	return read_line(path, transport, size) && strcmp(transport, "pcie");
+	for (size_t i = 0; i < 2 && pcie; i++) {
+		snprintf(path, sizeof(path), "%s/device/%s", disk, places[i]);
+		if (glob(path, 0, NULL, &files))
+			continue;
+		for (size_t f = 0; f < files.gl_pathc && pcie; f++) {
+			if (!read_line(files.gl_pathv[f], transport, size))
+				continue;
+			found = true;
+			pcie = !strcmp(transport, "pcie");
+		}
+		globfree(&files);
+	}
+	return found;
 }
 
 static const char *driver_of(const char *disk, char *name, size_t size)
@@ -149,7 +166,7 @@ static int fail_disk(struct verdict *v, const struct target *t, int err, dev_t d
 	snprintf(zoned, sizeof(zoned), "%s/queue/zoned", disk);
 	if (read_line(zoned, line, sizeof(line)) && strcmp(line, "none"))
 		return fail(v, "register", err, "zoned", "%s is on a zoned drive", t->name);
-	if (over_fabrics(disk, line, sizeof(line)))
+	if (nvme_transport(disk, line, sizeof(line)) && strcmp(line, "pcie"))
 		return fail(v, "register", err, "fabrics",
 			    "%s is on an NVMe drive over %s: only drives on PCIe take dma-bufs",
 			    t->name, line);
