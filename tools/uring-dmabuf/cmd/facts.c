@@ -213,6 +213,15 @@ static int fail_attribute(struct verdict *v, const char *step, const struct targ
 		    attribute);
 }
 
+/* Its drive takes dma-bufs */
+static bool is_on_nvme(dev_t dev)
+{
+	char disk[200], transport[64];
+
+	return disk_directory(dev, disk) && nvme_transport(disk, transport, sizeof(transport)) &&
+	       !strcmp(transport, "pcie");
+}
+
 static int fail_file(struct verdict *v, const struct target *t, int err)
 {
 	const char *attribute = attribute_of(t->fd);
@@ -229,6 +238,12 @@ static int fail_file(struct verdict *v, const struct target *t, int err)
 			    "the file system of %s takes no dma-bufs: ext4 and XFS do", t->name);
 	if (fstat(t->fd, &st))
 		return fail(v, "register", err, "cannot-open", "%s: %s", t->name, strerror(errno));
+	if (is_on_nvme(st.st_dev))
+		return fail(v, "register", err, "buffered",
+			    "the file system has to copy the data of %s, or has to have it unchanged "
+			    "while it is written: use a file without a data journal (chattr -j, "
+			    "mount without data=journal), on a drive without protection information",
+			    t->name);
 	return fail_disk(v, t, err, st.st_dev);
 }
 
