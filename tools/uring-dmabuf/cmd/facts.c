@@ -302,6 +302,7 @@ struct word {
 
 /* Of one stage the first that fits */
 static const struct word words[] = {
+	{ IO_URING_DMABUF_STAGE_NONE, -ENOMEM, "no-memory" },
 	{ IO_URING_DMABUF_STAGE_DESCRIPTOR, 0, "bad-argument" },
 	{ IO_URING_DMABUF_STAGE_FD, -EACCES, "fd-read-only" },
 	{ IO_URING_DMABUF_STAGE_FD, -EBADF, "fd-not-open" },
@@ -314,6 +315,7 @@ static const struct word words[] = {
 	{ IO_URING_DMABUF_STAGE_TARGET, 0, "target" },
 	{ IO_URING_DMABUF_STAGE_DEVICE, -ENODEV, "device-gone" },
 	{ IO_URING_DMABUF_STAGE_DEVICE, -E2BIG, "too-many-devices" },
+	{ IO_URING_DMABUF_STAGE_DEVICE, -ENOMEM, "no-memory" },
 	{ IO_URING_DMABUF_STAGE_DEVICE, 0, "device-cannot" },
 	{ IO_URING_DMABUF_STAGE_ATTACH, -EREMOTEIO, "no-p2p-route" },
 	{ IO_URING_DMABUF_STAGE_ATTACH, 0, "exporter-refuses" },
@@ -324,6 +326,7 @@ static const struct word words[] = {
 	{ IO_URING_DMABUF_STAGE_FENCE, 0, "fence" },
 	{ IO_URING_DMABUF_STAGE_ADDRESS, -EREMOTEIO, "no-p2p-route" },
 	{ IO_URING_DMABUF_STAGE_ADDRESS, -EOPNOTSUPP, "bounce-buffers" },
+	{ IO_URING_DMABUF_STAGE_ADDRESS, -ENOMEM, "no-memory" },
 	{ IO_URING_DMABUF_STAGE_ADDRESS, 0, "addresses" },
 	{ IO_URING_DMABUF_STAGE_TABLE, -ENOMEM, "no-memory" },
 	{ IO_URING_DMABUF_STAGE_TABLE, -EINVAL, "not-whole-pages" },
