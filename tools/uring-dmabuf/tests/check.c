@@ -11,7 +11,9 @@
 #include <linux/dma-heap.h>
 #include <linux/ethtool.h>
 #include <linux/loop.h>
+#include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -264,10 +266,11 @@ TEST_F(check, memories)
 	close(p->fd);
 }
 
-static int heap_read_only(struct mem *m)
+/* @mode: O_RDONLY, O_WRONLY */
+static int heap_alloc(struct mem *m, int mode)
 {
 	struct dma_heap_allocation_data alloc = {
-		.len = MOVED, .fd_flags = O_RDONLY | O_CLOEXEC,
+		.len = MOVED, .fd_flags = mode | O_CLOEXEC,
 	};
 	int heap = open("/dev/dma_heap/system", O_RDONLY | O_CLOEXEC);
 
@@ -282,7 +285,7 @@ TEST_F(check, read_only_fd)
 {
 	struct program *p = &self->p;
 
-	ASSERT_EQ(0, heap_read_only(&self->mem));
+	ASSERT_EQ(0, heap_alloc(&self->mem, O_RDONLY));
 	p->fd = self->mem.fd;
 	PROGRAM(p, "check", "--json", "-m", FD9, NEED_ENV("LAB_EXT4"));
 	EXPECT_REASON(p, 1, "fd-read-only", "DRM_RDWR");
@@ -507,6 +510,7 @@ TEST_F(check, json_schema)
 struct echo {
 	int lsk;
 	size_t limit;		/* closes the connection after so much; 0: never */
+	bool mute;		/* sends nothing back */
 	pthread_t thread;
 	char spec[64];		/* tcp:HOST:PORT */
 };
@@ -520,7 +524,9 @@ static void echo_one(struct echo *e, int fd)
 	while ((!e->limit || all < e->limit) &&
 	       (n = net_recv_again(fd, buf, sizeof(buf), 0)) > 0) {
 		all += n;
-		if (send(fd, buf, n, MSG_NOSIGNAL) != n)
+		if (e->mute)
+			shutdown(fd, SHUT_WR);
+		else if (send(fd, buf, n, MSG_NOSIGNAL) != n)
 			break;
 	}
 	close(fd);
@@ -629,7 +635,7 @@ TEST_F(card, read_only_fd)
 	struct program *p = &self->p;
 	struct mem mem = { .fd = -1 };
 
-	ASSERT_EQ(0, heap_read_only(&mem));
+	ASSERT_EQ(0, heap_alloc(&mem, O_RDONLY));
 	p->fd = mem.fd;
 	ASSERT_EQ(0, echo_start(&self->echo, &self->net));
 	PROGRAM(p, "check", "--json", "-m", FD9, self->echo.spec);
@@ -659,6 +665,54 @@ TEST_F(card, why_not)
 	EXPECT_REASON(p, 1, "card-offloads", "ethtool -k");
 	echo_stop(&self->echo);
 	ASSERT_EQ(0, net_feature(&self->net, ETHTOOL_SSG, true));
+}
+
+static int peer_ns;
+
+/* Where the peer is, with the sysfs that shows it */
+static int to_peer(void)
+{
+	return net_ns_enter(peer_ns) || unshare(CLONE_NEWNS) ||
+	       mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	       mount("check", "/sys", "sysfs", 0, NULL);
+}
+
+/* A driver that cannot do it */
+TEST_F(card, without_support)
+{
+	struct program *p = &self->p;
+
+	snprintf(self->name, sizeof(self->name), "net:%s", self->net.dev[NET_PEER]);
+	PROGRAM(p, "check", "--json", "-m", "udmabuf", self->name);
+	peer_ns = self->net.ns[NET_PEER];
+	p->before = to_peer;
+	EXPECT_REASON(p, 1, "card", "Its driver has to support");
+}
+
+TEST_F(card, peer_that_is_silent)
+{
+	struct program *p = &self->p;
+
+	self->echo.mute = true;
+	ASSERT_EQ(0, echo_start(&self->echo, &self->net));
+	PROGRAM(p, "check", "--json", "-m", "heap:system", self->echo.spec);
+	EXPECT_REASON(p, 1, "no-echo", "is it an echo server?");
+	EXPECT_OUTCOMES(p, 0, "refused", "-", "-", "refused");
+	echo_stop(&self->echo);
+}
+
+/* What may only be written cannot be sent */
+TEST_F(card, write_only_fd)
+{
+	struct program *p = &self->p;
+	struct mem mem = { .fd = -1 };
+
+	ASSERT_EQ(0, heap_alloc(&mem, O_WRONLY));
+	p->fd = mem.fd;
+	PROGRAM(p, "check", "--json", "-m", FD9, self->name);
+	EXPECT_REASON(p, 1, "target", "can only be written");
+	EXPECT_EQ(-EACCES, failure_errno(p, 0));
+	mem_destroy(&mem);
 }
 
 TEST_F(card, peer_that_goes)
