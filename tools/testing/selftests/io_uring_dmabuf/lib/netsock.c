@@ -211,6 +211,17 @@ void net_close(struct net_pair *p)
 	*p = NET_PAIR_NONE;
 }
 
+/*
+ * Whether a connection that nobody has any more is alive the kernel tells by its backoff: one
+ * that has come to its limit, which is a second by net_socket(), is dead at the next probe
+ */
+void net_orphan(int *fd)
+{
+	net_set(*fd, IPPROTO_TCP, TCP_RTO_MAX_MS, 120 * 1000);
+	close(*fd);
+	*fd = -1;
+}
+
 int net_unsent(int fd)
 {
 	int left;

@@ -38,6 +38,8 @@ int net_udp(const struct netrig *n, int family, struct net_pair *p);
 int net_local(const char *addr, struct net_pair *p);
 /* With a reset; nothing of a connection is left */
 void net_close(struct net_pair *p);
+/* @fd becomes -1: the kernel goes on sending what is queued, whoever is slow to read it */
+void net_orphan(int *fd);
 
 /* Bytes that the peer has not acknowledged */
 int net_unsent(int fd);

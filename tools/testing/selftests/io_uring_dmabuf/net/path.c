@@ -190,8 +190,7 @@ TEST_F(path, closed_while_queued)
 
 	all.len = fill_queue(n, self->tcp.tx);
 	ASSERT_GT(net_unsent(self->tcp.tx), 0);
-	close(self->tcp.tx);
-	self->tcp.tx = -1;
+	net_orphan(&self->tcp.tx);
 	let_go(_metadata, n);
 	EXPECT_EQ(0, net_recv(self->tcp.rx, &all, 1));
 	EXPECT_TRUE(nothing_attached(n));

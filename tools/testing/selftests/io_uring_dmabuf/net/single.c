@@ -487,8 +487,7 @@ TEST_F(single, socket_is_closed)
 	prep(self, 0, SIZE, self->sqe_flags)->user_data = 1;
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
 	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
-	close(self->tcp.tx);
-	self->tcp.tx = -1;
+	net_orphan(&self->tcp.tx);
 	ASSERT_EQ(0, net_recv(self->tcp.rx, &all, 1));
 	ONE_CQE(n, 1, SIZE, usage(n, self->copies));
 }
@@ -530,8 +529,7 @@ TEST_F(single, netns_goes)
 	ASSERT_EQ(0, ret);
 	close(ns);
 	queue_all(_metadata, self);
-	close(self->tcp.tx);
-	self->tcp.tx = -1;
+	net_orphan(&self->tcp.tx);
 	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 	EXPECT_NE(0, if_nametoindex("stays"));
 	/* with data that was not read: a reset */
