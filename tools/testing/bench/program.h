@@ -27,6 +27,7 @@ struct bench_case {
 	bool more;			/* of sends only: MSG_MORE */
 	bool rds;			/* of sends only: by RDS, not by TCP */
 	unsigned int mtu;		/* of receiving only */
+	unsigned int drives, targets, slots, rings;	/* of regbuf-scale only */
 };
 
 struct program {
