@@ -179,6 +179,9 @@ static void *crowd_run(void *data)
 	while (!__atomic_load_n(&c->stop, __ATOMIC_RELAXED)) {
 		for (__u32 i = 0; i < SENDERS; i++)
 			crowd_send(c, i);
+		/* all is under way: the processors are for those who receive it */
+		if (!crowd_recv(c, 1))
+			continue;
 		while (crowd_recv(c, 0))
 			;
 	}
