@@ -289,6 +289,69 @@ TEST_F_TIMEOUT(rds, reconnects, 400)
 	}
 }
 
+/* --- an address that is gone --- */
+
+#define AWAY		16		/* peers that are not there */
+#define AWAY_MS		4000
+#define DELAY		"/proc/sys/net/rds/reconnect_max_delay_ms"
+
+/* Messages that wait for connections to peers that are away */
+static int send_away(int sk)
+{
+	struct sockaddr_in to = address(RX, PORT);
+	char message[64] = "";
+
+	for (unsigned int i = 0; i < AWAY; i++) {
+		to.sin_addr.s_addr = htonl(ntohl(to.sin_addr.s_addr) + 1);
+		if (sendto(sk, message, sizeof(message), MSG_DONTWAIT, (void *)&to,
+			   sizeof(to)) != sizeof(message))
+			return -errno;
+	}
+	return 0;
+}
+
+/* Ticks that the processors have been busy; or -1 */
+static long long busy(void)
+{
+	long long user, nice, system, irq, softirq;
+	FILE *f = fopen("/proc/stat", "r");
+	int nr = f ? fscanf(f, "cpu %lld %lld %lld %*d %*d %lld %lld", &user, &nice, &system,
+			    &irq, &softirq) : 0;
+
+	if (f)
+		fclose(f);
+	return nr == 5 ? user + nice + system + irq + softirq : -1;
+}
+
+/*
+ * Connections are tried again while their address is gone, 20 times a second here and not
+ * once, which is nothing to keep half a processor busy with
+ */
+TEST_F(rds, address_gone)
+{
+	long long before, spent, delay;
+	char was[16];
+
+	ASSERT_EQ(0, file_read_num(DELAY, &delay));
+	ASSERT_EQ(0, file_write(DELAY, "50"));
+	ASSERT_EQ(0, send_away(self->sk[TX]));
+	ASSERT_EQ(0, netset_flush(self->ns[TX], dev[TX]));
+	ASSERT_EQ(0, reconnect(self->ns, self->home));
+	/* the connections that there were have ended */
+	lab_sleep_ms(1000);
+	before = busy();
+	lab_sleep_ms(AWAY_MS);
+	spent = busy() - before;
+	snprintf(was, sizeof(was), "%lld", delay);
+	EXPECT_EQ(0, file_write(DELAY, was));
+	ASSERT_LE(0, before);
+	EXPECT_GE(AWAY_MS / 1000 * sysconf(_SC_CLK_TCK) / 2, spent) {
+		TH_LOG("%lld ticks in %d ms", spent, AWAY_MS);
+	}
+	ASSERT_EQ(0, netset_addr4(self->ns[TX], dev[TX], NET, TX + 1));
+	EXPECT_EQ(0, rds_pass_between(self->sk[TX], self->sk[RX]));
+}
+
 /*
  * The old connection has not sent everything when the new one begins with it: there
  * is a cookie when both are through, not two of them
