@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import errno
 import faulthandler
+import functools
 import gc
 import mmap
 import os
@@ -73,6 +74,7 @@ class Tap(unittest.TestResult):
 
 # ---- what they compare with ----
 
+@functools.lru_cache(16)
 def pattern(seed, size=SIZE):
     return random.Random(seed).randbytes(size)
 
