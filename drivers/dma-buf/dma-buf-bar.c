@@ -272,8 +272,11 @@ static void bar_store_read(const struct bar_store *st, size_t off, void *to,
 	size_t done, len;
 
 	for (done = 0; done < size; done += len) {
+		void *va;
+
 		len = size - done;
-		memcpy(to + done, bar_store_va(st, off + done, &len), len);
+		va = bar_store_va(st, off + done, &len);
+		memcpy(to + done, va, len);
 	}
 }
 
@@ -299,8 +302,11 @@ static void bar_store_copy(const struct bar_store *to,
 	size_t off, len;
 
 	for (off = 0; off < from->size; off += len) {
+		void *va;
+
 		len = from->size - off;
-		bar_store_write(to, off, bar_store_va(from, off, &len), len);
+		va = bar_store_va(from, off, &len);
+		bar_store_write(to, off, va, len);
 	}
 }
 
