@@ -78,16 +78,16 @@ start_vm() {
 # take_line LINE: of the guest's output; what comes between the marks of guest-tests is the
 # test's. quiet is how long the guest may now be without a word.
 take_line() {
-	local line=$1 name rc ms
+	local line=$1 name rc times
 
 	if [[ $line == '@lab begin '* ]]; then
 		current=${line#@lab begin }
 		begun=${begun:-$SECONDS}
 		: >"$work/out"
 		quiet=$((${limits[$current]:-60} + 60 * turns))
-	elif [[ $line =~ ^@lab\ end\ (.*)\ rc=([0-9]+)\ ms=([0-9]+)$ ]]; then
-		name=${BASH_REMATCH[1]} rc=${BASH_REMATCH[2]} ms=${BASH_REMATCH[3]}
-		publish judge_both "$name" "$rc" "$ms" "${allows[$name]:--}"
+	elif [[ $line =~ ^@lab\ end\ (.*)\ rc=([0-9]+)\ ms=([0-9]+)\ user=([0-9]+)\ system=([0-9]+)$ ]]; then
+		name=${BASH_REMATCH[1]} rc=${BASH_REMATCH[2]} times=${BASH_REMATCH[*]:3}
+		publish judge_both "$name" "$rc" "$times" "${allows[$name]:--}"
 		done_tests[$name]=1 current='' ended=$SECONDS
 		quiet=$((120 * turns))
 	else

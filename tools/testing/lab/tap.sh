@@ -124,12 +124,14 @@ judge_rest() {
 	fi
 }
 
-# judge NAME RC MS FILE: a program by its output.
+# judge NAME RC TIMES FILE: a program by its output. TIMES: ms, by the clock, of the guest's
+# processors for user space, and for the kernel.
 judge() {
-	local name=$1 rc=$2 ms=$3 file=$4 line planned=0 seen=0 bad=0
+	local name=$1 rc=$2 file=$4 line planned=0 seen=0 bad=0 ms user system
 
+	read -r ms user system <<<"$3"
 	say "# $group: $name, $((ms / 1000)).$(((ms % 1000) / 100)) s"
-	took+=("$ms $group $name")
+	took+=("$ms $user $system $group $name")
 	while IFS= read -r line; do
 		judge_line "$line"
 	done <"$file"
@@ -165,7 +167,7 @@ judge_log() {
 	fi
 }
 
-# judge_both NAME RC MS ALLOW
+# judge_both NAME RC TIMES ALLOW
 judge_both() {
 	judge "$1" "$2" "$3" "$work/out"
 	judge_log "$1" "$4"
