@@ -17,6 +17,9 @@
 
 #include "regbuf_dmabuf.h"
 
+/* of the kernel; for an exporter's, exporter_errno has it */
+#define NO_MEMORY	"There is no memory."
+
 /* @err 0: any other; of one stage the first that fits */
 static const struct {
 	u32		stage;
@@ -57,6 +60,9 @@ static const struct {
 	{ IO_REGBUF_STAGE_TARGET, -E2BIG,
 	  "The targets have more devices than max_targets: register for fewer of them in one slot.",
 	},
+	{ IO_REGBUF_STAGE_TARGET, -ENOMEM,
+	  NO_MEMORY,
+	},
 	{ IO_REGBUF_STAGE_TARGET, 0,
 	  "The driver or file system of the target, or the device below it, has no support for dma-bufs.",
 	},
@@ -72,6 +78,9 @@ static const struct {
 	},
 	{ IO_REGBUF_STAGE_DEVICE, -EACCES,
 	  "A send reads the memory: a socket does not go with WRONLY, or with a dma-buf that can only be written.",
+	},
+	{ IO_REGBUF_STAGE_DEVICE, -ENOMEM,
+	  NO_MEMORY,
 	},
 	{ IO_REGBUF_STAGE_DEVICE, 0,
 	  "The device cannot take this dma-buf.",
@@ -116,6 +125,9 @@ static const struct {
 	},
 	{ IO_REGBUF_STAGE_ADDRESS, -EOPNOTSUPP,
 	  "The memory is reached through bounce buffers (swiotlb): it cannot be registered for this device.",
+	},
+	{ IO_REGBUF_STAGE_ADDRESS, -ENOMEM,
+	  NO_MEMORY,
 	},
 	{ IO_REGBUF_STAGE_ADDRESS, 0,
 	  "The exporter's addresses cannot be used by the device.",
@@ -201,7 +213,7 @@ static const char *io_regbuf_text(const struct io_regbuf_why *why, int err)
 		if (io_regbuf_texts[i].stage == why->stage &&
 		    (!io_regbuf_texts[i].err || io_regbuf_texts[i].err == err))
 			return io_regbuf_texts[i].text;
-	return err == -ENOMEM ? "There is no memory." : "";
+	return err == -ENOMEM ? NO_MEMORY : "";
 }
 
 /* some errnos are the kernel's own business */

@@ -74,20 +74,44 @@ FIXTURE_TEARDOWN(fault)
 	rig_down(&self->rig);
 }
 
+/* Nobody is told to change the device or the buffer for it */
+static bool says_memory(const struct io_uring_regbuf_reason *why)
+{
+	switch (why->stage) {
+	case IO_REGBUF_STAGE_ATTACH:
+	case IO_REGBUF_STAGE_PIN:
+	case IO_REGBUF_STAGE_MAP:
+		return why->exporter_errno == -ENOMEM;
+	case IO_REGBUF_STAGE_TABLE:
+		return strstr(why->text, "no memory for the mapping table");
+	default:
+		return !strcmp(why->text, "There is no memory.");
+	}
+}
+
 TEST_F(fault, registration)
 {
 	struct rig *rig = &self->rig;
-	unsigned int nth, failed = 0;
+	const struct io_uring_regbuf_desc desc = desc_dmabuf(rig->mem.fd, rig->disk);
+	unsigned int nth, failed = 0, stages = 0;
 
 	for (nth = 1; nth < MAX_NTH; nth++) {
+		struct io_uring_regbuf_reason why;
 		bool unused;
 		int ret;
 
 		ASSERT_EQ(0, fail_nth(nth));
-		ret = reg_dmabuf(&rig->ring, 0, rig->mem.fd, rig->disk);
+		ret = reg_why(&rig->ring, 0, &desc, &why);
 		unused = fail_nth_unused();
 		if (ret) {
 			ASSERT_EQ(-ENOMEM, ret);
+			/* it may have been the memory for the reason */
+			if (!reason_untouched(&why)) {
+				EXPECT_TRUE(says_memory(&why)) {
+					TH_LOG("stage %u: %s", why.stage, why.text);
+				}
+				stages |= 1 << why.stage;
+			}
 			ASSERT_EQ(-EFAULT, uring_read(&rig->ring, rig->disk, 0, 0,
 						      4096, 0));
 			ASSERT_TRUE(bufinfo_wait(rig->mem.fd, 0, 5000));
@@ -100,9 +124,12 @@ TEST_F(fault, registration)
 		if (unused)
 			break;
 	}
-	ksft_print_msg("%u allocations, %u of them fatal\n", nth - 1, failed);
+	ksft_print_msg("%u allocations, %u of them fatal, at stages 0x%x\n", nth - 1, failed,
+		       stages);
 	EXPECT_LT(nth, MAX_NTH);
 	EXPECT_GT(failed, 2);
+	EXPECT_TRUE(stages & 1 << IO_REGBUF_STAGE_ATTACH);
+	EXPECT_TRUE(stages & 1 << IO_REGBUF_STAGE_TABLE);
 }
 
 /* The slot is in use: it must survive */
