@@ -4,7 +4,8 @@
 # group (kernel, IOMMU mode and topology), in a process of its own.
 #
 # Takes:
-#   groups[GROUP]            its tests, lines `name|seconds|allow|command` (run-tests)
+#   groups[GROUP]            its tests, lines `name|seconds|allow|command` (run-tests); GROUP is
+#                            `kernel iommu topology`, with .1, .2, ... if they are in several boots
 #   keys                     the groups in the order of their boots
 #   prefix logs shared       name of logs; directories: kernel logs, what is of this run only
 #   builder                  empty
@@ -156,7 +157,7 @@ run_guest() {
 	local current='' vm_rc vm_out fault names=() first
 	local -A allows=() limits=() done_tests=()
 
-	read -r kernel iommu topology <<<"$1"
+	read -r kernel iommu topology <<<"${1%.*}"
 	take_tests "$1"
 	say "# boot $boot of ${#keys[@]}: kernel $kernel, IOMMU $iommu, topology $topology," \
 		"${#names[@]} tests; $(clock $SECONDS) so far"
@@ -170,7 +171,7 @@ run_guest() {
 		return
 	fi
 	first=$((${begun:-$SECONDS} - started))
-	boots+=("$first $((ended - ${begun:-$ended})) $((SECONDS - ended)) $group")
+	boots+=("$first $((ended - ${begun:-$ended})) $((SECONDS - ended)) ${1// //}")
 	publish judge_end
 	say "# boot $boot took $((SECONDS - started)) s"
 }
@@ -178,10 +179,11 @@ run_guest() {
 # ---- a process of its own ----------------------------------------------------------
 # boot NUMBER GROUP: leaves its results in files.
 boot() {
-	local boot=$1 work=$shared/$1 group=${2// //} logname=$prefix-${2// /-} list
+	local boot=$1 work=$shared/$1 group logname=$prefix-${2// /-} list
 	local passed=0 failed=0 skipped=0
 	local failures=() skips=() json=() emulator_faults=() took=() boots=()
 
+	group=${2// //} group=${group%.*}
 	vm_pid= # not local: the trap comes after boot()
 	trap '[ -z "$vm_pid" ] || kill -- "-$vm_pid" 2>/dev/null || :' EXIT
 	trap 'exit 143' TERM
