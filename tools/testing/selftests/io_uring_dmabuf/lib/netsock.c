@@ -229,6 +229,19 @@ int net_unsent(int fd)
 	return ioctl(fd, SIOCOUTQ, &left) ? -errno : left;
 }
 
+int net_wait_unsent(int fd)
+{
+	double end = net_deadline();
+	int left;
+
+	while (!(left = net_unsent(fd))) {
+		if (lab_now() > end)
+			return -ETIME;
+		lab_sleep_ms(5);
+	}
+	return left < 0 ? left : 0;
+}
+
 int net_wait_acked(int fd)
 {
 	double end = net_deadline();

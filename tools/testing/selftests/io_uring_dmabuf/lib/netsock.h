@@ -44,5 +44,7 @@ void net_orphan(int *fd);
 /* Bytes that the peer has not acknowledged */
 int net_unsent(int fd);
 int net_wait_acked(int fd);
+/* Until there are some: a worker may take its time */
+int net_wait_unsent(int fd);
 
 #endif

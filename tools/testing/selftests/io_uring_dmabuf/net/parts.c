@@ -124,6 +124,7 @@ static void one_cqe_in_the_end(struct __test_metadata *_metadata, struct _test_d
 	struct uring_res res;
 	int got;
 
+	ASSERT_EQ(0, net_wait_unsent(self->tcp.tx));
 	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 	got = read_all(self);
 	EXPECT_LT(0, got);
@@ -235,6 +236,7 @@ TEST_F(parts, hard_link_waits)
 	sqe->opcode = IORING_OP_NOP;
 	sqe->user_data = 2;
 	ASSERT_LE(0, uring_submit(&n->ring, 0));
+	ASSERT_EQ(0, net_wait_unsent(self->tcp.tx));
 	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 	got = read_all(self);
 	for (unsigned int i = 0; i < 2; i++)
@@ -253,6 +255,7 @@ TEST_F(parts, peer_resets)
 
 	prep(self, MSG_DONTWAIT, variant->sqe_flags);
 	ASSERT_LE(0, uring_submit(&n->ring, 0));
+	ASSERT_EQ(0, net_wait_unsent(self->tcp.tx));
 	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 	setsockopt(self->tcp.rx, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
 	close(self->tcp.rx);

@@ -167,6 +167,30 @@ static __u32 usage(const struct netrig *n, bool copies)
 	return copies || n->home < 0 ? IORING_CQE_F_ZC_COPIED : 0;
 }
 
+static struct tcp_info info_of(int fd)
+{
+	struct tcp_info info = { 0 };
+	socklen_t len = sizeof(info);
+
+	getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len);
+	return info;
+}
+
+/* So much has been queued, ever: a worker, or a thread of SQPOLL, may take its time */
+static int wait_queued(int fd, __u64 bytes)
+{
+	double end = lab_now() + net_patience() / 1000.0;
+	struct tcp_info i = info_of(fd);
+
+	while (i.tcpi_bytes_sent - i.tcpi_bytes_retrans + i.tcpi_notsent_bytes < bytes) {
+		if (lab_now() > end)
+			return -ETIME;
+		lab_sleep_ms(5);
+		i = info_of(fd);
+	}
+	return 0;
+}
+
 TEST_F(single, comes_when_all_is_acknowledged)
 {
 	const struct piece all = { SEED, 0, SIZE };
@@ -176,6 +200,7 @@ TEST_F(single, comes_when_all_is_acknowledged)
 	narrow(&self->tcp);
 	prep(self, 0, SIZE, self->sqe_flags)->user_data = 4711;
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
+	ASSERT_EQ(0, wait_queued(self->tcp.tx, SIZE));
 	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 	ASSERT_EQ(0, net_recv(self->tcp.rx, &all, 1));
 	ONE_CQE(n, 4711, SIZE, usage(n, self->copies));
@@ -199,30 +224,6 @@ TEST_F(single, usage_is_said_when_asked)
 		ASSERT_EQ(0, net_recv(self->tcp.rx, &part, 1));
 		ONE_CQE(n, i, 100, i ? usage(n, self->copies) : 0);
 	}
-}
-
-static struct tcp_info info_of(int fd)
-{
-	struct tcp_info info = { 0 };
-	socklen_t len = sizeof(info);
-
-	getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len);
-	return info;
-}
-
-/* So much has been queued, ever: a thread of SQPOLL may take its time */
-static int wait_queued(int fd, __u64 bytes)
-{
-	double end = lab_now() + net_patience() / 1000.0;
-	struct tcp_info i = info_of(fd);
-
-	while (i.tcpi_bytes_sent - i.tcpi_bytes_retrans + i.tcpi_notsent_bytes < bytes) {
-		if (lab_now() > end)
-			return -ETIME;
-		lab_sleep_ms(5);
-		i = info_of(fd);
-	}
-	return 0;
 }
 
 /* Small sends share skbs, and each has its own completion, in any mix with others */
@@ -306,6 +307,7 @@ static void nop_waits(struct __test_metadata *_metadata, struct _test_data_singl
 	sqe->flags = nop_flags;
 	sqe->user_data = 2;
 	ASSERT_EQ(2, uring_submit(&n->ring, 0));
+	ASSERT_EQ(0, wait_queued(self->tcp.tx, SIZE));
 	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 	ASSERT_EQ(0, net_recv(self->tcp.rx, &all, 1));
 	ONE_CQE(n, 1, SIZE, usage(n, self->copies));
@@ -354,6 +356,7 @@ static void queue_all(struct __test_metadata *_metadata, struct _test_data_singl
 	sqe->opcode = IORING_OP_NOP;
 	sqe->user_data = 2;
 	ASSERT_EQ(2, uring_submit(&n->ring, 0));
+	ASSERT_EQ(0, wait_queued(self->tcp.tx, SIZE));
 	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 	EXPECT_LT(0, net_unsent(self->tcp.tx));
 }
@@ -402,7 +405,8 @@ TEST_F(single, reset_with_many_in_an_skb)
 /* What only waits for its acknowledgment is found by nobody: a linked timeout fires */
 TEST_F(single, is_not_cancelled)
 {
-	struct __kernel_timespec ts = { .tv_nsec = QUIET_MS * 1000000LL };
+	/* time for a worker to have sent it */
+	struct __kernel_timespec ts = { .tv_sec = self->sqe_flags & IOSQE_ASYNC ? 3 : 1 };
 	const struct piece all = { SEED, 0, SIZE };
 	struct netrig *n = &self->net;
 	struct io_uring_sqe *sqe;
@@ -468,6 +472,7 @@ TEST_F(single, registered_socket_is_reset)
 	sqe->fd = 0;
 	sqe->user_data = 1;
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
+	ASSERT_EQ(0, wait_queued(self->tcp.tx, SIZE));
 	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 	ASSERT_EQ(1, uring_register(n->ring.fd, IORING_REGISTER_FILES_UPDATE, &up, 1));
 	reset(self->tcp.tx);
@@ -486,6 +491,7 @@ TEST_F(single, socket_is_closed)
 	narrow(&self->tcp);
 	prep(self, 0, SIZE, self->sqe_flags)->user_data = 1;
 	ASSERT_EQ(1, uring_submit(&n->ring, 0));
+	ASSERT_EQ(0, wait_queued(self->tcp.tx, SIZE));
 	EXPECT_TRUE(uring_quiet(&n->ring, QUIET_MS));
 	net_orphan(&self->tcp.tx);
 	ASSERT_EQ(0, net_recv(self->tcp.rx, &all, 1));
