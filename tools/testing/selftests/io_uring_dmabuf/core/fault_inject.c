@@ -89,11 +89,14 @@ static bool says_memory(const struct io_uring_regbuf_reason *why)
 	}
 }
 
-TEST_F(fault, registration)
+#define REGISTRATION_PASSES	40
+
+/* Each allocation of a registration fails once: how many there are, or 0 */
+static unsigned int fail_each(struct __test_metadata *_metadata, struct rig *rig,
+			      unsigned int *failed, unsigned int *stages)
 {
-	struct rig *rig = &self->rig;
 	const struct io_uring_regbuf_desc desc = desc_dmabuf(rig->mem.fd, rig->disk);
-	unsigned int nth, failed = 0, stages = 0;
+	unsigned int nth;
 
 	for (nth = 1; nth < MAX_NTH; nth++) {
 		struct io_uring_regbuf_reason why;
@@ -110,26 +113,41 @@ TEST_F(fault, registration)
 				EXPECT_TRUE(says_memory(&why)) {
 					TH_LOG("stage %u: %s", why.stage, why.text);
 				}
-				stages |= 1 << why.stage;
+				*stages |= 1 << why.stage;
 			}
 			ASSERT_EQ(-EFAULT, uring_read(&rig->ring, rig->disk, 0, 0,
 						      4096, 0));
 			ASSERT_TRUE(bufinfo_wait(rig->mem.fd, 0, 5000));
-			failed++;
+			(*failed)++;
 			continue;
 		}
 		ASSERT_EQ(0, rig_read(rig, rig->disk, 0, 0, 0, 4096));
 		ASSERT_EQ(0, reg_clear(&rig->ring, 0));
 		ASSERT_TRUE(bufinfo_wait(rig->mem.fd, 0, 5000));
 		if (unused)
-			break;
+			return nth - 1;
 	}
-	ksft_print_msg("%u allocations, %u of them fatal, at stages 0x%x\n", nth - 1, failed,
+	return 0;
+}
+
+/*
+ * What checks the kernel allocates, too, and not in each registration as often: the one
+ * allocation of a stage may be the fourth now and the third in the next attempt, and be
+ * missed. Not in many passes.
+ */
+TEST_F(fault, registration)
+{
+	const unsigned int want = 1 << IO_REGBUF_STAGE_ATTACH | 1 << IO_REGBUF_STAGE_TABLE;
+	unsigned int pass = 0, nr, failed = 0, stages = 0;
+
+	do {
+		nr = fail_each(_metadata, &self->rig, &failed, &stages);
+		ASSERT_NE(0, nr);
+	} while (++pass < REGISTRATION_PASSES && (stages & want) != want);
+	ksft_print_msg("%u allocations, %u fatal in %u passes, at stages 0x%x\n", nr, failed, pass,
 		       stages);
-	EXPECT_LT(nth, MAX_NTH);
-	EXPECT_GT(failed, 2);
-	EXPECT_TRUE(stages & 1 << IO_REGBUF_STAGE_ATTACH);
-	EXPECT_TRUE(stages & 1 << IO_REGBUF_STAGE_TABLE);
+	EXPECT_GT(failed, 2 * pass);
+	EXPECT_EQ(want, stages & want);
 }
 
 /* The slot is in use: it must survive */
