@@ -222,6 +222,18 @@ void net_orphan(int *fd)
 	*fd = -1;
 }
 
+int net_bind(int fd, const void *addr, socklen_t len)
+{
+	double end = net_deadline();
+
+	while (bind(fd, addr, len)) {
+		if (errno != EADDRINUSE || lab_now() > end)
+			return -errno;
+		lab_sleep_ms(20);
+	}
+	return 0;
+}
+
 int net_unsent(int fd)
 {
 	int left;

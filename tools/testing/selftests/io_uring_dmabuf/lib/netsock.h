@@ -41,6 +41,9 @@ void net_close(struct net_pair *p);
 /* @fd becomes -1: the kernel goes on sending what is queued, whoever is slow to read it */
 void net_orphan(int *fd);
 
+/* bind(); who had the address may be going: a ring lets go of its sockets when it has ended */
+int net_bind(int fd, const void *addr, socklen_t len);
+
 /* Bytes that the peer has not acknowledged */
 int net_unsent(int fd);
 int net_wait_acked(int fd);

@@ -77,8 +77,7 @@ int rds_socket(const struct rdsrig *r, enum net_side side, int port)
 	int sk = net_socket(&r->net, side, PF_RDS, SOCK_SEQPACKET, 0);
 	int ret = sk < 0 ? sk : 0;
 
-	if (!ret && bind(sk, (void *)&ss, len))
-		ret = -errno;
+	ret = ret ?: net_bind(sk, &ss, len);
 	ret = ret ?: net_set(sk, SOL_SOCKET, SO_SNDBUFFORCE, 64 * MiB);
 	ret = ret ?: net_set(sk, SOL_SOCKET, SO_RCVBUFFORCE, 64 * MiB);
 	if (ret && sk >= 0)

@@ -80,7 +80,7 @@ static int socket_in(const int *ns, int side, int home, int port)
 	if (ret)
 		return ret;
 	sk = socket(PF_RDS, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	ret = sk < 0 || bind(sk, (void *)&sin, sizeof(sin)) ? -errno : 0;
+	ret = sk < 0 ? -errno : net_bind(sk, &sin, sizeof(sin));
 	net_ns_enter(home);
 	ret = ret ?: net_timeouts(sk);
 	ret = ret ?: net_set(sk, SOL_SOCKET, SO_SNDBUFFORCE, 32 * MiB);
