@@ -34,7 +34,11 @@ bool bio_dmabuf_needs_cpu(struct bio *bio)
  * The one place that lets REQ_DMABUF bios into a queue: drivers opt in with
  * BLK_FEAT_DMABUF, and no buffer can have been registered for any other device.
  * Data that the CPU would have to read on the way, to encrypt it or to generate
- * protection information, is refused, too.
+ * protection information, is refused, too. A stacking driver looks again when it
+ * knows where the data goes, as the queue may have been another one here.
+ *
+ * A request of such data has one bio, and each queue gets to hear of it: drivers
+ * that remap have good reasons to clear the flag of others.
  */
 blk_status_t bio_dmabuf_check(struct bio *bio)
 {
@@ -50,6 +54,7 @@ blk_status_t bio_dmabuf_check(struct bio *bio)
 		return BLK_STS_NOTSUPP;
 	if (blk_get_integrity(disk) && bio_dmabuf_needs_cpu(bio))
 		return BLK_STS_NOTSUPP;
+	bio->bi_opf |= REQ_NOMERGE;
 	return BLK_STS_OK;
 }
 
