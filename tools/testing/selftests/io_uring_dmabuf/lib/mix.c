@@ -21,6 +21,7 @@ int mix_init(struct mix *mix, struct rig *rig, int fd, __u16 slot, __u64 size)
 	mix->slot = slot;
 	mix->size = size;
 	mix->rng = 42;
+	mix->align = 4;
 	mix->mem_model = malloc(size);
 	mix->disk_model = malloc(size);
 	if (!mix->mem_model || !mix->disk_model)
@@ -69,7 +70,7 @@ static void choose(struct mix *mix, struct mix_op *op, __u64 start, __u64 window
 	op->opcode = opcodes[rnd(&mix->rng) % (mix->no_vectors ? 2 : 4)];
 	op->len = 512 + rnd_aligned(&mix->rng, window - 512, 512);
 	op->off = start + rnd_aligned(&mix->rng, window - op->len, 512);
-	addr = start + rnd_aligned(&mix->rng, window - op->len, 4);
+	addr = start + rnd_aligned(&mix->rng, window - op->len, mix->align);
 	op->nr = 1;
 	op->iov[0].iov_base = (void *)addr;
 	op->iov[0].iov_len = op->len;

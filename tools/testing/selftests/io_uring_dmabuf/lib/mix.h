@@ -30,6 +30,7 @@ struct mix {
 	__u16 slot;
 	__u8 sqe_flags;
 	bool no_vectors;
+	unsigned int align;	/* of addresses; 4 unless set otherwise */
 	__u64 size;		/* of the buffer and of the region at disk offset 0 */
 	__u64 rng;
 	unsigned char *mem_model, *disk_model;
