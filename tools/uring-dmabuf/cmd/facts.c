@@ -154,12 +154,13 @@ static int fail_disk(struct verdict *v, const struct target *t, int err, dev_t d
 			    "no drive is behind the file system of %s: use a file on one", t->name);
 	if (has(disk, "dm"))
 		return fail(v, "register", err, "device-mapper",
-			    "%s is on a device-mapper volume (LVM, dm-crypt), which does not pass dma-bufs "
-			    "on: use the drives below it (lsblk -s %s)", t->name, t->name);
+			    "%s is on a device-mapper volume that does not pass dma-bufs on: linear and "
+			    "striped ones do (LVM), on drives that take them (lsblk -s %s)", t->name,
+			    t->name);
 	if (has(disk, "md"))
 		return fail(v, "register", err, "md",
-			    "%s is on an MD array, which does not pass dma-bufs on: use its members",
-			    t->name);
+			    "%s is on an MD array that does not pass dma-bufs on: RAID0 does, of members "
+			    "that take them", t->name);
 	if (has(disk, "loop"))
 		return fail(v, "register", err, "loop",
 			    "%s is on a loop device: use the file behind it", t->name);

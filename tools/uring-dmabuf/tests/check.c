@@ -387,14 +387,15 @@ TEST_F(check, stacked)
 	const char *main = lab_env("LAB_NVME_MAIN"), *other = NEED_ENV("LAB_NVME_MP");
 	struct program *p = &self->p;
 
-	ASSERT_EQ(0, shell("dmsetup create check --table '0 65536 linear %s 0' >&2", main, NULL));
+	ASSERT_EQ(0, shell("dmsetup create check --table '0 65536 mirror core 2 1024 nosync "
+			   "2 %s 0 %s 0' >&2", main, other));
 	PROGRAM(p, "check", "--json", "-m", "udmabuf", "/dev/dm-0");
-	EXPECT_REASON(p, 1, "device-mapper", "the drives below it");
+	EXPECT_REASON(p, 1, "device-mapper", "linear and striped ones do");
 	EXPECT_EQ(0, shell("dmsetup remove check >&2", NULL, NULL));
 
-	ASSERT_EQ(0, shell("mdadm --build /dev/md7 --level=0 --raid-devices=2 %s %s >&2", main, other));
+	ASSERT_EQ(0, shell("mdadm --build /dev/md7 --level=1 --raid-devices=2 %s %s >&2", main, other));
 	PROGRAM(p, "check", "--json", "-m", "udmabuf", "/dev/md7");
-	EXPECT_REASON(p, 1, "md", "its members");
+	EXPECT_REASON(p, 1, "md", "RAID0 does");
 	/* and its members are in use */
 	PROGRAM(p, "check", "--json", "--write", "-m", "udmabuf", main);
 	EXPECT_REASON(p, 1, "held", "lsblk");
