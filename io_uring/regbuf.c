@@ -240,7 +240,7 @@ static void io_query_regbuf(struct io_uring_query_regbuf *q)
 	if (IS_ENABLED(CONFIG_DMA_SHARED_BUFFER)) {
 		q->type_mask |= 1ULL << IO_REGBUF_TYPE_DMABUF;
 		q->dmabuf_flags = IO_REGBUF_DMABUF_FLAGS;
-		q->max_targets = DMA_IOBUF_MAX_DEVS;
+		q->max_targets = dma_iobuf_max_devs();
 	}
 }
 

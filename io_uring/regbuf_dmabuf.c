@@ -202,7 +202,7 @@ static int io_regbuf_check_desc(const struct io_uring_regbuf_desc *desc,
 	if (fault)
 		return io_regbuf_fail(why, IO_REGBUF_STAGE_DESCRIPTOR, -EINVAL,
 				      fault);
-	if (desc->nr_targets > DMA_IOBUF_MAX_DEVS)
+	if (desc->nr_targets > dma_iobuf_max_devs())
 		return io_regbuf_fail(why, IO_REGBUF_STAGE_DESCRIPTOR, -E2BIG,
 				      "nr_targets is more than max_targets: register for fewer in one slot.");
 	return 0;
@@ -326,9 +326,12 @@ static int io_regbuf_create(struct io_regbuf *reg, struct dma_buf *dmabuf,
 		.on_demand	= desc->flags & IO_REGBUF_DMABUF_ON_DEMAND,
 		.dir		= dir,
 	};
-	struct dma_iobuf_set set = { };
+	struct dma_iobuf_set *set __free(dma_iobuf_set) = dma_iobuf_set_alloc();
 	unsigned int flags = 0;
 	int ret;
+
+	if (!set)
+		return io_regbuf_fail(why, IO_REGBUF_STAGE_TABLE, -ENOMEM, NULL);
 
 	if (desc->flags & IO_REGBUF_DMABUF_REQUIRE_P2P)
 		flags |= DMA_IOBUF_REQUIRE_P2P;
@@ -339,10 +342,9 @@ static int io_regbuf_create(struct io_regbuf *reg, struct dma_buf *dmabuf,
 	if (desc->flags & IO_REGBUF_DMABUF_DROP_IDLE)
 		flags |= DMA_IOBUF_DROP;
 
-	ret = io_regbuf_resolve(desc, &want, &set, why);
+	ret = io_regbuf_resolve(desc, &want, set, why);
 	if (!ret)
-		ret = io_regbuf_make(reg, dmabuf, &set, dir, flags, why);
-	dma_iobuf_set_put(&set);
+		ret = io_regbuf_make(reg, dmabuf, set, dir, flags, why);
 	return ret;
 }
 
@@ -534,15 +536,20 @@ static int io_regbuf_take_targets(struct io_regbuf *reg, struct io_regbuf *new,
 				  const struct dma_iobuf_set *set,
 				  struct io_regbuf_why *why)
 {
-	int ret;
+	struct io_regbuf_charge **all __free(kfree) =
+		kcalloc(2 * DMA_IOBUF_MAX_DEVS, sizeof(*all), GFP_KERNEL);
+	int ret = -ENOMEM;
 
 	guard(mutex)(&reg->targets_lock);
-	ret = dma_iobuf_share(reg->buf, new->buf, set);
+	if (all)
+		ret = dma_iobuf_share(reg->buf, new->buf, set);
+	if (ret == -ENOMEM)
+		return io_regbuf_fail(why, IO_REGBUF_STAGE_TABLE, ret, NULL);
 	if (ret) {
 		why->core.stage = DMA_IOBUF_STAGE_DEVICE;
 		return io_regbuf_fail_core(why, ret);
 	}
-	io_regbuf_charges_move(reg, new);
+	io_regbuf_charges_move(reg, new, all);
 	return 0;
 }
 
@@ -609,7 +616,8 @@ int io_regbuf_add_targets(struct io_ring_ctx *ctx,
 			  struct io_rsrc_node *old, u64 tag,
 			  struct io_regbuf_why *why)
 {
-	struct dma_iobuf_set set = { }, new = { };
+	struct dma_iobuf_set *set __free(dma_iobuf_set) = dma_iobuf_set_alloc();
+	struct dma_iobuf_set *new __free(dma_iobuf_set) = dma_iobuf_set_alloc();
 	struct io_regbuf_want want = { };
 	struct io_regbuf *reg;
 	int ret;
@@ -633,16 +641,16 @@ int io_regbuf_add_targets(struct io_ring_ctx *ctx,
 	want.copy_ok = reg->flags & IO_REGBUF_DMABUF_COPY_OK;
 	want.dir = reg->buf->dir;
 	strscpy(why->exporter, reg->buf->dmabuf->exp_name);
+	if (!set || !new)
+		return io_regbuf_fail(why, IO_REGBUF_STAGE_TABLE, -ENOMEM, NULL);
 
 	old->refs++;
 	mutex_unlock(&ctx->uring_lock);
-	ret = io_regbuf_resolve(desc, &want, &set, why);
+	ret = io_regbuf_resolve(desc, &want, set, why);
 	if (!ret)
-		io_regbuf_new_targets(reg->buf, &set, &new, why);
-	if (new.nr || new.nr_disks)
-		ret = io_regbuf_attach(reg, &set, &new, why);
-	dma_iobuf_set_put(&new);
-	dma_iobuf_set_put(&set);
+		io_regbuf_new_targets(reg->buf, set, new, why);
+	if (new->nr || new->nr_disks)
+		ret = io_regbuf_attach(reg, set, new, why);
 	mutex_lock(&ctx->uring_lock);
 	io_put_rsrc_node(ctx, old);
 	return ret;
@@ -653,22 +661,23 @@ static int io_regbuf_demand_once(struct io_regbuf *reg, struct file *file,
 				 bool *gone)
 {
 	const struct io_regbuf_want want = { .dir = reg->buf->dir };
-	struct dma_iobuf_set set = { }, new = { };
+	struct dma_iobuf_set *set __free(dma_iobuf_set) = dma_iobuf_set_alloc();
+	struct dma_iobuf_set *new __free(dma_iobuf_set) = dma_iobuf_set_alloc();
 	struct io_regbuf_why why = { };
 	int ret;
 
 	*gone = false;
-	ret = io_regbuf_resolve_file(file, &want, &set);
-	if (!ret && dma_iobuf_set_drop_dead(&set) && !set.nr)
+	if (!set || !new)
+		return -ENOMEM;
+	ret = io_regbuf_resolve_file(file, &want, set);
+	if (!ret && dma_iobuf_set_drop_dead(set) && !set->nr)
 		ret = -ENODEV;
 	if (!ret) {
-		io_regbuf_new_targets(reg->buf, &set, &new, &why);
-		if (new.nr || new.nr_disks)
-			ret = io_regbuf_attach(reg, &set, &new, &why);
-		*gone = ret == -ENODEV && dma_iobuf_set_drop_dead(&new);
+		io_regbuf_new_targets(reg->buf, set, new, &why);
+		if (new->nr || new->nr_disks)
+			ret = io_regbuf_attach(reg, set, new, &why);
+		*gone = ret == -ENODEV && dma_iobuf_set_drop_dead(new);
 	}
-	dma_iobuf_set_put(&new);
-	dma_iobuf_set_put(&set);
 	return ret;
 }
 

@@ -75,7 +75,7 @@ struct io_regbuf_why {
 	const char		*text;
 	char			exporter[32];
 	struct dma_iobuf_reason	core;
-	s32			fd_of_dev[DMA_IOBUF_MAX_DEVS];
+	u8			fd_of_dev[DMA_IOBUF_MAX_DEVS];
 };
 
 struct io_rsrc_node *
@@ -116,7 +116,8 @@ int io_regbuf_charge_copies(struct io_regbuf *reg);
 void io_regbuf_uncharge_mem(struct io_regbuf *reg);
 int io_regbuf_charge_tables(struct io_regbuf *reg, struct dma_iobuf *buf,
 			    struct io_regbuf_why *why);
-void io_regbuf_charges_move(struct io_regbuf *to, struct io_regbuf *from);
+void io_regbuf_charges_move(struct io_regbuf *to, struct io_regbuf *from,
+			    struct io_regbuf_charge **all);
 void io_regbuf_charges_going(struct io_regbuf *reg);
 void io_regbuf_charges_end(struct io_regbuf *reg);
 

@@ -380,13 +380,14 @@ static bool io_regbuf_needs_mem(const struct io_regbuf *reg)
  * io_regbuf_charges_move - a buffer has got targets of another one
  * @to:		the buffer, with &io_regbuf.targets_lock held
  * @from:	the other one, which has what made room for them, and is going to be freed
+ * @all:	room for the charges of both, 2 * DMA_IOBUF_MAX_DEVS
  *
  * Each is charged for what it has now: what made room, until that is gone. Charges of
  * @to for what neither has end: devices that are gone may have been replaced.
  */
-void io_regbuf_charges_move(struct io_regbuf *to, struct io_regbuf *from)
+void io_regbuf_charges_move(struct io_regbuf *to, struct io_regbuf *from,
+			    struct io_regbuf_charge **all)
 {
-	struct io_regbuf_charge *all[2 * DMA_IOBUF_MAX_DEVS];
 	unsigned int nr = 0, i;
 
 	if (!to->user)

@@ -83,7 +83,7 @@ int io_regbuf_area_begin(struct io_regbuf_area *area,
 			 struct net_device *netdev, struct device *dev)
 {
 	const struct io_mapped_ubuf *imu = node->buf;
-	struct dma_iobuf_set set = { };
+	struct dma_iobuf_set *set __free(dma_iobuf_set) = NULL;
 	struct dma_iobuf_map *map;
 	struct io_regbuf *reg;
 	int ret;
@@ -91,11 +91,13 @@ int io_regbuf_area_begin(struct io_regbuf_area *area,
 	ret = io_regbuf_area_check(node, off, len);
 	if (ret)
 		return ret;
-	ret = net_iobuf_rx_target(netdev, dev, &set);
+	set = dma_iobuf_set_alloc();
+	if (!set)
+		return -ENOMEM;
+	ret = net_iobuf_rx_target(netdev, dev, set);
 	if (ret)
 		return ret;
-	reg = io_regbuf_create_part(imu->priv, off, &set);
-	dma_iobuf_set_put(&set);
+	reg = io_regbuf_create_part(imu->priv, off, set);
 	if (IS_ERR(reg))
 		return PTR_ERR(reg);
 

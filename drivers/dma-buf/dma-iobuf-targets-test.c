@@ -16,6 +16,8 @@
 #include "dma-iobuf-internal.h"
 
 #define NR	40
+/* a buffer with less room than they have otherwise */
+#define PLACES	16
 #define SIZE	SZ_64K
 
 /* ---- an exporter of addresses, behind which there is nothing ---- */
@@ -88,6 +90,7 @@ static int targets_init(struct kunit *test)
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, t->dmabuf);
 	t->buf = dma_iobuf_create(t->dmabuf, DMA_BIDIRECTIONAL, DMA_IOBUF_EVICT);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, t->buf);
+	t->buf->max_att = PLACES;
 	for (i = 0; i < NR; i++) {
 		char name[32];
 		struct device *dev;
@@ -159,27 +162,28 @@ static void going_work(struct dma_iobuf_work *work)
  */
 static int add_beside(struct targets *t, unsigned int i, unsigned int other)
 {
-	struct dma_iobuf_set missing = { }, set = { };
+	struct dma_iobuf_set *missing __free(dma_iobuf_set) = dma_iobuf_set_alloc();
+	struct dma_iobuf_set *set __free(dma_iobuf_set) = dma_iobuf_set_alloc();
 	struct going *g = kzalloc_obj(*g);
 	struct dma_iobuf *new;
 	int ret;
 
-	if (!g)
+	if (!g || !missing || !set) {
+		kfree(g);
 		return -ENOMEM;
+	}
 	new = dma_iobuf_create(t->dmabuf, t->buf->dir, t->buf->flags);
 	if (IS_ERR(new)) {
 		kfree(g);
 		return PTR_ERR(new);
 	}
-	ret = dma_iobuf_set_add(&missing, t->idev[i]) ?:
-	      dma_iobuf_set_add(&set, t->idev[i]) ?:
-	      dma_iobuf_set_add(&set, t->idev[other]);
+	ret = dma_iobuf_set_add(missing, t->idev[i]) ?:
+	      dma_iobuf_set_add(set, t->idev[i]) ?:
+	      dma_iobuf_set_add(set, t->idev[other]);
 	if (!ret)
-		ret = dma_iobuf_attach(new, &missing, NULL);
+		ret = dma_iobuf_attach(new, missing, NULL);
 	if (!ret)
-		ret = dma_iobuf_share(t->buf, new, &set);
-	dma_iobuf_set_put(&missing);
-	dma_iobuf_set_put(&set);
+		ret = dma_iobuf_share(t->buf, new, set);
 	g->buf = new;
 	g->t = t;
 	atomic_inc(&t->going);
@@ -221,15 +225,15 @@ static void one_after_the_other(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, -EBADF, command(t, i));
 		KUNIT_ASSERT_EQ(test, 0, add(t, i));
 		KUNIT_EXPECT_EQ(test, 0, command(t, i));
-		KUNIT_EXPECT_EQ(test, min(i + 1, DMA_IOBUF_MAX_DEVS), nr_targets(t));
+		KUNIT_EXPECT_EQ(test, min(i + 1, PLACES), nr_targets(t));
 		/* the one that was there longest went */
-		if (i >= DMA_IOBUF_MAX_DEVS)
-			KUNIT_EXPECT_EQ(test, -EBADF, command(t, i - DMA_IOBUF_MAX_DEVS));
+		if (i >= PLACES)
+			KUNIT_EXPECT_EQ(test, -EBADF, command(t, i - PLACES));
 	}
 	/* and comes back if it is wanted */
 	KUNIT_ASSERT_EQ(test, 0, add(t, 0));
 	KUNIT_EXPECT_EQ(test, 0, command(t, 0));
-	KUNIT_EXPECT_EQ(test, -EBADF, command(t, NR - DMA_IOBUF_MAX_DEVS));
+	KUNIT_EXPECT_EQ(test, -EBADF, command(t, NR - PLACES));
 }
 
 /* What is used stays, however old it is */
@@ -248,7 +252,7 @@ static void used_ones_stay(struct kunit *test)
 				KUNIT_ASSERT_EQ(test, 0, command(t, busy[k]));
 	}
 	for (i = 0; i < NR; i++) {
-		bool stays = i > NR - 1 - (DMA_IOBUF_MAX_DEVS - ARRAY_SIZE(busy));
+		bool stays = i > NR - 1 - (PLACES - ARRAY_SIZE(busy));
 
 		for (k = 0; k < ARRAY_SIZE(busy); k++)
 			stays |= i == busy[k];
@@ -263,13 +267,13 @@ static void gone_ones_first(struct kunit *test)
 	struct targets *t = test->priv;
 	unsigned int i;
 
-	for (i = 0; i < DMA_IOBUF_MAX_DEVS; i++)
+	for (i = 0; i < PLACES; i++)
 		KUNIT_ASSERT_EQ(test, 0, add(t, i));
 	KUNIT_EXPECT_EQ(test, 0, command(t, 5));
 	dma_iobuf_dev_shutdown(t->idev[5]);
 	KUNIT_EXPECT_EQ(test, -ENODEV, command(t, 5));
 	KUNIT_ASSERT_EQ(test, 0, add(t, 20));
-	for (i = 0; i < DMA_IOBUF_MAX_DEVS; i++)
+	for (i = 0; i < PLACES; i++)
 		KUNIT_EXPECT_EQ(test, i == 5 ? -EBADF : 0, command(t, i));
 	KUNIT_EXPECT_EQ(test, 0, command(t, 20));
 }
@@ -308,7 +312,7 @@ static void same_file_stays(struct kunit *test)
 	struct targets *t = test->priv;
 	unsigned int i;
 
-	for (i = 0; i < DMA_IOBUF_MAX_DEVS; i++) {
+	for (i = 0; i < PLACES; i++) {
 		KUNIT_ASSERT_EQ(test, 0, add(t, i));
 		KUNIT_ASSERT_EQ(test, 0, command(t, i));
 	}
@@ -372,7 +376,7 @@ static void exporter_waits_for_commands(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, 0, add(t, 0));
 	map = dma_iobuf_map_get(t->buf, t->idev[0]->dev);
 	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, map);
-	for (i = 1; i <= DMA_IOBUF_MAX_DEVS; i++) {
+	for (i = 1; i <= PLACES; i++) {
 		KUNIT_ASSERT_EQ(test, 0, add(t, i));
 		KUNIT_ASSERT_EQ(test, 0, command(t, i));
 	}
@@ -388,7 +392,7 @@ static void exporter_waits_for_commands(struct kunit *test)
 			  wait_for_completion_timeout(&h.done, 20 * HZ));
 	helper_stop(&h);
 	/* those of all that are targets, and this one */
-	KUNIT_EXPECT_EQ(test, before + DMA_IOBUF_MAX_DEVS + 1, h.ret);
+	KUNIT_EXPECT_EQ(test, before + PLACES + 1, h.ret);
 	/* what ended did not come back */
 	KUNIT_EXPECT_EQ(test, -EBADF, command(t, 0));
 }
@@ -517,10 +521,10 @@ static int adds_one(void *data)
 static void no_target_from_then_on(struct kunit *test)
 {
 	struct targets *t = test->priv;
-	struct helper h = { .device = DMA_IOBUF_MAX_DEVS };
+	struct helper h = { .device = PLACES };
 	unsigned int i;
 
-	for (i = 0; i < DMA_IOBUF_MAX_DEVS; i++) {
+	for (i = 0; i < PLACES; i++) {
 		KUNIT_ASSERT_EQ(test, 0, add(t, i));
 		KUNIT_ASSERT_EQ(test, 0, command(t, i));
 	}
@@ -560,9 +564,9 @@ static int reads(void *data)
 /* More that are busy than there is room for: each gets its turn */
 static void nobody_starves(struct kunit *test)
 {
-	const unsigned int nr = DMA_IOBUF_MAX_DEVS + 4;
+	const unsigned int nr = PLACES + 4;
 	struct targets *t = test->priv;
-	u64 last[DMA_IOBUF_MAX_DEVS + 4] = { };
+	u64 last[PLACES + 4] = { };
 	unsigned int i, round;
 	struct helper *h;
 
@@ -594,12 +598,63 @@ static void without_the_flag(struct kunit *test)
 	unsigned int i;
 
 	t->buf->flags &= ~DMA_IOBUF_EVICT;
-	for (i = 0; i < DMA_IOBUF_MAX_DEVS; i++)
+	for (i = 0; i < PLACES; i++)
 		KUNIT_ASSERT_EQ(test, 0, add(t, i));
 	KUNIT_EXPECT_EQ(test, -E2BIG, add(t, 20));
-	for (i = 0; i < DMA_IOBUF_MAX_DEVS; i++)
+	for (i = 0; i < PLACES; i++)
 		KUNIT_EXPECT_EQ(test, 0, command(t, i));
 	KUNIT_EXPECT_EQ(test, -EBADF, command(t, 20));
+}
+
+/* As many as there can be: each is found where it is, and one that is none is not found */
+static void all_places(struct kunit *test)
+{
+	const unsigned int nr = DMA_IOBUF_MAX_DEVS;
+	struct targets *t = test->priv;
+	struct dma_iobuf_dev **idev;
+	struct dma_iobuf_set *set;
+	unsigned int i, known = 0;
+	struct dma_iobuf *buf;
+
+	idev = kunit_kcalloc(test, nr, sizeof(*idev), GFP_KERNEL);
+	set = dma_iobuf_set_alloc();
+	buf = dma_iobuf_create(t->dmabuf, DMA_BIDIRECTIONAL, 0);
+	KUNIT_ASSERT_NOT_NULL(test, idev);
+	KUNIT_ASSERT_NOT_NULL(test, set);
+	KUNIT_ASSERT_NOT_ERR_OR_NULL(test, buf);
+	for (i = 0; i < nr; i++) {
+		char name[32];
+		struct device *dev;
+
+		snprintf(name, sizeof(name), "all.%u", i);
+		dev = kunit_device_register(test, name);
+		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, dev);
+		idev[i] = dma_iobuf_dev_create(dev);
+		KUNIT_ASSERT_NOT_NULL(test, idev[i]);
+		KUNIT_EXPECT_EQ(test, 0, dma_iobuf_set_add(set, idev[i]));
+	}
+	/* twice is once, and there is no room for one more */
+	KUNIT_EXPECT_EQ(test, 0, dma_iobuf_set_add(set, idev[5]));
+	KUNIT_EXPECT_EQ(test, -E2BIG, dma_iobuf_set_add(set, t->idev[0]));
+	KUNIT_ASSERT_EQ(test, 0, dma_iobuf_attach(buf, set, NULL));
+	KUNIT_EXPECT_EQ(test, nr, dma_iobuf_nr_att(buf));
+	for (i = 0; i < nr; i++) {
+		struct dma_iobuf_map *map = dma_iobuf_map_get(buf, idev[i]->dev);
+
+		KUNIT_ASSERT_NOT_ERR_OR_NULL(test, map);
+		dma_iobuf_map_put(map);
+		known += dma_iobuf_where(buf, idev[i]->dev) == i;
+		KUNIT_EXPECT_PTR_EQ(test, buf->dev[i], idev[i]->dev);
+	}
+	/* a few may have to be looked for */
+	KUNIT_EXPECT_GE(test, known, nr - 4);
+	KUNIT_EXPECT_EQ(test, -EBADF, PTR_ERR(dma_iobuf_map_get(buf, t->idev[0]->dev)));
+	dma_iobuf_dev_shutdown(idev[7]);
+	KUNIT_EXPECT_EQ(test, -ENODEV, PTR_ERR(dma_iobuf_map_get(buf, idev[7]->dev)));
+	dma_iobuf_free(buf, NULL, NULL);
+	dma_iobuf_set_free(set);
+	for (i = 0; i < nr; i++)
+		dma_iobuf_dev_put(idev[i]);
 }
 
 static struct kunit_case dma_iobuf_evict_cases[] = {
@@ -614,6 +669,7 @@ static struct kunit_case dma_iobuf_evict_cases[] = {
 	KUNIT_CASE(no_target_from_then_on),
 	KUNIT_CASE_SLOW(nobody_starves),
 	KUNIT_CASE(without_the_flag),
+	KUNIT_CASE(all_places),
 	{}
 };
 

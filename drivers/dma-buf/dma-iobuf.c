@@ -13,10 +13,24 @@
  */
 #include <linux/dma-iobuf.h>
 #include <linux/dma-resv.h>
+#include <linux/bitmap.h>
 #include <linux/fs.h>
+#include <linux/hash.h>
+#include <linux/moduleparam.h>
 #include <linux/slab.h>
 
 #include "dma-iobuf-internal.h"
+
+static unsigned int max_devs = DMA_IOBUF_MAX_DEVS;
+module_param(max_devs, uint, 0644);
+MODULE_PARM_DESC(max_devs,
+		 "Devices of a buffer that is made from now on, at most 128: for tests of what happens when there are more");
+
+/* how many devices a buffer that is made now can have */
+unsigned int dma_iobuf_max_devs(void)
+{
+	return clamp(READ_ONCE(max_devs), 1U, (unsigned int)DMA_IOBUF_MAX_DEVS);
+}
 
 /* ---- devices ---- */
 
@@ -147,7 +161,7 @@ int dma_iobuf_set_add(struct dma_iobuf_set *set, struct dma_iobuf_dev *idev)
 	for (i = 0; i < set->nr; i++)
 		if (set->dev[i] == idev)
 			return 0;
-	if (set->nr == DMA_IOBUF_MAX_DEVS)
+	if (set->nr >= dma_iobuf_max_devs())
 		return -E2BIG;
 	kref_get(&idev->ref);
 	set->dev[set->nr++] = idev;
@@ -172,10 +186,35 @@ void dma_iobuf_set_add_disk(struct dma_iobuf_set *set, u64 seq)
 	for (i = 0; i < set->nr_disks; i++)
 		if (set->disk[i] == seq)
 			return;
-	if (set->nr_disks < DMA_IOBUF_MAX_DEVS)
+	if (set->nr_disks < DMA_IOBUF_MAX_DISKS)
 		set->disk[set->nr_disks++] = seq;
 }
 EXPORT_SYMBOL_GPL(dma_iobuf_set_add_disk);
+
+/**
+ * dma_iobuf_set_alloc - make an empty set
+ *
+ * Context: process context, sleeps.
+ * Return: the set, for dma_iobuf_set_free(); or %NULL.
+ */
+struct dma_iobuf_set *dma_iobuf_set_alloc(void)
+{
+	return kzalloc_obj(struct dma_iobuf_set);
+}
+
+/**
+ * dma_iobuf_set_free - drop a set and its references
+ * @set:	the set, or %NULL
+ *
+ * Context: process context.
+ */
+void dma_iobuf_set_free(struct dma_iobuf_set *set)
+{
+	if (!set)
+		return;
+	dma_iobuf_set_put(set);
+	kfree(set);
+}
 
 /**
  * dma_iobuf_set_put - empty a set and drop its references
@@ -248,6 +287,66 @@ bool dma_iobuf_set_need_pin(const struct dma_iobuf_set *set)
 
 /* ---- buffers ---- */
 
+/* of an entry that may have to make room */
+struct dma_iobuf_age {
+	u64		used;		/* when it was seen in use, in units of the clock */
+	u64		hits;		/* that its attachment had then */
+	unsigned long	fresh;		/* jiffies when it came, 0: it was in use since */
+};
+
+/* more of them on the way from one device to the next would be no help */
+#define DMA_IOBUF_PROBES	8
+
+static unsigned int dma_iobuf_hash(const struct device *dev, unsigned int probe)
+{
+	return (hash_ptr(dev, ilog2(DMA_IOBUF_HINTS)) + probe) % DMA_IOBUF_HINTS;
+}
+
+/**
+ * dma_iobuf_where - the entry of a device
+ * @buf:	the buffer, may be in use
+ * @dev:	the device
+ *
+ * For dma_iobuf_map_get(), which looks there first: as fast with many devices as
+ * with a few.
+ *
+ * Context: any.
+ * Return: where it was a moment ago; if it is not known, 0.
+ */
+unsigned int dma_iobuf_where(const struct dma_iobuf *buf, const struct device *dev)
+{
+	unsigned int probe, i;
+
+	for (probe = 0; probe < DMA_IOBUF_PROBES; probe++) {
+		i = READ_ONCE(buf->hint[dma_iobuf_hash(dev, probe)]);
+		if (!i)
+			break;
+		if (READ_ONCE(buf->dev[i - 1]) == dev)
+			return i - 1;
+	}
+	return 0;
+}
+EXPORT_SYMBOL_GPL(dma_iobuf_where);
+
+/* Entries have changed. Who looks meanwhile looks at all of them. */
+static void dma_iobuf_rehash(struct dma_iobuf *buf)
+{
+	unsigned int i, probe;
+	u8 *hint;
+
+	for (i = 0; i < DMA_IOBUF_HINTS; i++)
+		WRITE_ONCE(buf->hint[i], 0);
+	for (i = 0; i < buf->nr_att; i++) {
+		for (probe = 0; probe < DMA_IOBUF_PROBES; probe++) {
+			hint = &buf->hint[dma_iobuf_hash(buf->dev[i], probe)];
+			if (*hint)
+				continue;
+			WRITE_ONCE(*hint, i + 1);
+			break;
+		}
+	}
+}
+
 /* one thing less that has to end before @buf is gone */
 void dma_iobuf_ended(struct dma_iobuf *buf)
 {
@@ -257,6 +356,7 @@ void dma_iobuf_ended(struct dma_iobuf *buf)
 		buf->gone(buf->priv);
 	dma_iobuf_user_put(buf->user);
 	dma_buf_put(buf->dmabuf);
+	kvfree(buf->age);
 	kvfree(buf);
 }
 
@@ -315,7 +415,7 @@ bool dma_iobuf_has_target(struct dma_iobuf *buf,
 
 /* an entry that stays, or one that comes, does for the device what entry @i does */
 static bool dma_iobuf_has_other(struct dma_iobuf *buf, unsigned int i,
-				unsigned long chosen,
+				const unsigned long *chosen,
 				struct dma_iobuf_att **atts, unsigned int nr)
 {
 	const void *same = dma_iobuf_entry(buf, i)->idev->same;
@@ -327,7 +427,7 @@ static bool dma_iobuf_has_other(struct dma_iobuf *buf, unsigned int i,
 		if (atts[k]->idev->same == same)
 			return true;
 	for (k = 0; k < buf->nr_att; k++)
-		if (k != i && !test_bit(k, &chosen) &&
+		if (k != i && !test_bit(k, chosen) &&
 		    !dma_iobuf_entry_dead(buf, k) &&
 		    dma_iobuf_entry(buf, k)->idev->same == same)
 			return true;
@@ -338,61 +438,63 @@ static bool dma_iobuf_has_other(struct dma_iobuf *buf, unsigned int i,
  * Which entries were used since the last look? Commands only count, as they have to
  * be cheap, so that "idle longest" is as fine as entries are added.
  */
-static void dma_iobuf_age(struct dma_iobuf *buf)
+static void dma_iobuf_grow_older(struct dma_iobuf *buf)
 {
+	struct dma_iobuf_age *age = buf->age;
 	unsigned int i;
 	u64 hits;
 
 	lockdep_assert_held(&buf->lock);
 	buf->clock++;
-	for (i = 0; i < buf->nr_att; i++) {
+	for (i = 0; i < buf->nr_att; i++, age++) {
 		hits = dma_iobuf_att_hits(dma_iobuf_entry(buf, i));
-		if (hits == buf->hits[i])
+		if (hits == age->hits)
 			continue;
-		buf->hits[i] = hits;
-		buf->used[i] = buf->clock;
-		buf->fresh[i] = 0;
+		age->hits = hits;
+		age->used = buf->clock;
+		age->fresh = 0;
 	}
 }
 
 /* Who has it attached is on the way with a first command */
 static bool dma_iobuf_is_fresh(const struct dma_iobuf *buf, unsigned int i)
 {
-	return buf->fresh[i] && time_before(jiffies, buf->fresh[i] + HZ);
+	unsigned long fresh = buf->age[i].fresh;
+
+	return fresh && time_before(jiffies, fresh + HZ);
 }
 
 /* Entries of the devices in @set, which those who want them use together */
-static unsigned long dma_iobuf_entries_of(struct dma_iobuf *buf,
-					  const struct dma_iobuf_set *set)
+static void dma_iobuf_entries_of(struct dma_iobuf *buf,
+				 const struct dma_iobuf_set *set,
+				 unsigned long *entries)
 {
-	unsigned long entries = 0;
 	unsigned int i, k;
 
 	for (i = 0; i < buf->nr_att; i++)
 		for (k = 0; k < set->nr; k++)
 			if (dma_iobuf_entry(buf, i)->idev == set->dev[k])
-				__set_bit(i, &entries);
-	return entries;
+				__set_bit(i, entries);
 }
 
 /*
- * The entry that is idle longest, but for those in @chosen; there is one. What is
+ * The entry that is idle longest, but for those in @but; there is one. What is
  * fresh was not used either, and comes last: those who want an entry would take
  * theirs from each other before a command gets there.
  */
 static unsigned int dma_iobuf_idlest(const struct dma_iobuf *buf,
-				     unsigned long chosen)
+				     const unsigned long *but)
 {
 	unsigned int i, best = buf->nr_att;
 	bool fresh, best_fresh = true;
 
 	for (i = 0; i < buf->nr_att; i++) {
-		if (test_bit(i, &chosen))
+		if (test_bit(i, but))
 			continue;
 		fresh = dma_iobuf_is_fresh(buf, i);
 		if (best != buf->nr_att &&
 		    (fresh > best_fresh || (fresh == best_fresh &&
-					    buf->used[i] >= buf->used[best])))
+					    buf->age[i].used >= buf->age[best].used)))
 			continue;
 		best = i;
 		best_fresh = fresh;
@@ -409,30 +511,34 @@ static unsigned int dma_iobuf_idlest(const struct dma_iobuf *buf,
  */
 static int dma_iobuf_choose(struct dma_iobuf *buf, struct dma_iobuf_att **atts,
 			    unsigned int nr_new, const struct dma_iobuf_set *set,
-			    unsigned int *to)
+			    u8 *to)
 {
-	unsigned long chosen = 0, kept = dma_iobuf_entries_of(buf, set);
+	DECLARE_BITMAP(chosen, DMA_IOBUF_MAX_DEVS) = { };
 	unsigned int nr = buf->nr_att, i, k = 0;
 
 	lockdep_assert_held(&buf->lock);
-	for (i = 0; k < nr_new && i < DMA_IOBUF_MAX_DEVS; i++) {
+	/* the limit was another one when the buffer was made */
+	if (set->nr > buf->max_att)
+		return -E2BIG;
+	for (i = 0; k < nr_new && i < buf->max_att; i++) {
 		if (i < nr && !dma_iobuf_entry_dead(buf, i))
 			continue;
-		__set_bit(i, &chosen);
+		__set_bit(i, chosen);
 		to[k++] = i;
 	}
 	for (i = 0; k < nr_new && i < nr; i++) {
-		if (test_bit(i, &chosen) ||
+		if (test_bit(i, chosen) ||
 		    !READ_ONCE(dma_iobuf_entry(buf, i)->idev->stale) ||
 		    !dma_iobuf_has_other(buf, i, chosen, atts, nr_new))
 			continue;
-		__set_bit(i, &chosen);
+		__set_bit(i, chosen);
 		to[k++] = i;
 	}
 	/* there are as many entries as a set has devices: enough without those kept */
+	dma_iobuf_entries_of(buf, set, chosen);
 	while (k < nr_new && buf->flags & DMA_IOBUF_EVICT) {
-		to[k] = dma_iobuf_idlest(buf, chosen | kept);
-		__set_bit(to[k++], &chosen);
+		to[k] = dma_iobuf_idlest(buf, chosen);
+		__set_bit(to[k++], chosen);
 	}
 	return k < nr_new ? -E2BIG : 0;
 }
@@ -447,13 +553,13 @@ static int dma_iobuf_publish(struct dma_iobuf *buf, struct dma_iobuf_att **atts,
 			     unsigned int nr_new, const struct dma_iobuf_set *set,
 			     struct dma_iobuf_att **old)
 {
-	unsigned int to[DMA_IOBUF_MAX_DEVS];
 	unsigned int nr = buf->nr_att, k, nr_old = 0;
+	u8 to[DMA_IOBUF_MAX_DEVS];
 	int ret;
 
 	lockdep_assert_held(&buf->lock);
-	if (buf->flags & DMA_IOBUF_EVICT)
-		dma_iobuf_age(buf);
+	if (buf->age)
+		dma_iobuf_grow_older(buf);
 	ret = dma_iobuf_choose(buf, atts, nr_new, set, to);
 	if (ret)
 		return ret;
@@ -466,16 +572,19 @@ static int dma_iobuf_publish(struct dma_iobuf *buf, struct dma_iobuf_att **atts,
 	if (nr_old)
 		synchronize_rcu();
 	for (k = 0; k < nr_new; k++) {
-		buf->hits[to[k]] = dma_iobuf_att_hits(atts[k]);
-		buf->used[to[k]] = buf->clock;
-		buf->fresh[to[k]] = jiffies ?: 1;
+		if (buf->age) {
+			buf->age[to[k]].hits = dma_iobuf_att_hits(atts[k]);
+			buf->age[to[k]].used = buf->clock;
+			buf->age[to[k]].fresh = jiffies ?: 1;
+		}
 		rcu_assign_pointer(buf->att[to[k]], atts[k]);
 		/* pairs with dma_iobuf_map_get(): the attachment is there */
 		smp_store_release(&buf->dev[to[k]], atts[k]->idev->dev);
-		nr = max(nr, to[k] + 1);
+		nr = max(nr, to[k] + 1U);
 	}
 	/* pairs with dma_iobuf_nr_att() */
 	smp_store_release(&buf->nr_att, nr);
+	dma_iobuf_rehash(buf);
 	return nr_old;
 }
 
@@ -508,13 +617,13 @@ static void dma_iobuf_add_disks(struct dma_iobuf *buf,
 
 	lockdep_assert_held(&buf->lock);
 	for (i = 0; i < set->nr_disks; i++) {
-		for (k = 0; k < DMA_IOBUF_MAX_DEVS; k++)
+		for (k = 0; k < DMA_IOBUF_MAX_DISKS; k++)
 			if (buf->disk[k] == set->disk[i])
 				break;
-		if (k < DMA_IOBUF_MAX_DEVS)
+		if (k < DMA_IOBUF_MAX_DISKS)
 			continue;
 		WRITE_ONCE(buf->disk[buf->next_disk], set->disk[i]);
-		buf->next_disk = (buf->next_disk + 1) % DMA_IOBUF_MAX_DEVS;
+		buf->next_disk = (buf->next_disk + 1) % DMA_IOBUF_MAX_DISKS;
 	}
 }
 
@@ -529,7 +638,7 @@ bool dma_iobuf_has_disk(const struct dma_iobuf *buf, u64 seq)
 {
 	unsigned int i;
 
-	for (i = 0; i < DMA_IOBUF_MAX_DEVS; i++)
+	for (i = 0; i < DMA_IOBUF_MAX_DISKS; i++)
 		if (READ_ONCE(buf->disk[i]) == seq)
 			return true;
 	return false;
@@ -571,14 +680,24 @@ static int dma_iobuf_add(struct dma_iobuf *buf, struct dma_iobuf_att **atts,
 	return ret;
 }
 
+/* attachments that come, and those that make room for them: too many for a stack */
+struct dma_iobuf_turnover {
+	struct dma_iobuf_att *new[DMA_IOBUF_MAX_DEVS];
+	struct dma_iobuf_att *old[DMA_IOBUF_MAX_DEVS];
+};
+
 /* attach a buffer that is in use to the devices that it does not have */
 static int dma_iobuf_add_set(struct dma_iobuf *buf, struct dma_iobuf_set *set)
 {
-	struct dma_iobuf_att *atts[DMA_IOBUF_MAX_DEVS], *att;
-	struct dma_iobuf_att *old[DMA_IOBUF_MAX_DEVS];
+	struct dma_iobuf_turnover *t __free(kfree) = kzalloc_obj(*t);
+	struct dma_iobuf_att **atts, **old, *att;
 	unsigned int nr = 0, i;
 	int ret = 0;
 
+	if (!t)
+		return -ENOMEM;
+	atts = t->new;
+	old = t->old;
 	for (i = 0; i < set->nr && !ret; i++) {
 		if (READ_ONCE(set->dev[i]->dead) ||
 		    dma_iobuf_has_target(buf, set->dev[i]))
@@ -637,25 +756,26 @@ static void dma_iobuf_swap(struct dma_iobuf *from, struct dma_iobuf_att *new,
  * whoever has @from freed knows when that is.
  *
  * Context: process context; waits for no exporter.
- * Return: 0; or -E2BIG, and @buf is as it was.
+ * Return: 0; or -E2BIG or -ENOMEM, and @buf is as it was.
  */
 int dma_iobuf_share(struct dma_iobuf *buf, struct dma_iobuf *from,
 		    const struct dma_iobuf_set *set)
 {
-	struct dma_iobuf_att *atts[DMA_IOBUF_MAX_DEVS];
-	struct dma_iobuf_att *old[DMA_IOBUF_MAX_DEVS];
+	struct dma_iobuf_turnover *t __free(kfree) = kzalloc_obj(*t);
 	unsigned int i, nr = from ? from->nr_att : 0;
 	int ret;
 
+	if (!t)
+		return -ENOMEM;
 	for (i = 0; i < nr; i++) {
-		atts[i] = rcu_dereference_protected(from->att[i], true);
-		refcount_inc(&atts[i]->ref);
+		t->new[i] = rcu_dereference_protected(from->att[i], true);
+		refcount_inc(&t->new[i]->ref);
 	}
-	ret = dma_iobuf_add(buf, atts, &nr, set, old);
+	ret = dma_iobuf_add(buf, t->new, &nr, set, t->old);
 	/* no more made room than came */
 	while (ret > 0) {
 		ret--;
-		dma_iobuf_swap(from, atts[ret], old[ret]);
+		dma_iobuf_swap(from, t->new[ret], t->old[ret]);
 	}
 	return ret;
 }
@@ -712,11 +832,16 @@ struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 	buf = kvzalloc_flex(*buf, win, nr_win, GFP_KERNEL_ACCOUNT);
 	if (!buf)
 		return ERR_PTR(-ENOMEM);
-	buf->user = dma_iobuf_user_get();
-	if (!buf->user) {
-		kvfree(buf);
-		return ERR_PTR(-ENOMEM);
+	buf->max_att = dma_iobuf_max_devs();
+	if (flags & DMA_IOBUF_EVICT) {
+		buf->age = kvcalloc(buf->max_att, sizeof(*buf->age),
+				    GFP_KERNEL_ACCOUNT);
+		if (!buf->age)
+			goto free;
 	}
+	buf->user = dma_iobuf_user_get();
+	if (!buf->user)
+		goto free;
 	refcount_set(&buf->left, 1);
 	mutex_init(&buf->lock);
 	get_dma_buf(dmabuf);
@@ -729,6 +854,10 @@ struct dma_iobuf *dma_iobuf_create(struct dma_buf *dmabuf,
 		buf->win[i].base = (u64)i << DMA_IOBUF_WIN_SHIFT;
 	}
 	return buf;
+free:
+	kvfree(buf->age);
+	kvfree(buf);
+	return ERR_PTR(-ENOMEM);
 }
 
 /**
@@ -757,6 +886,8 @@ int dma_iobuf_attach(struct dma_iobuf *buf, struct dma_iobuf_set *set,
 	unsigned int i;
 	int ret;
 
+	if (set->nr > buf->max_att)
+		return -E2BIG;
 	for (i = 0; i < set->nr; i++) {
 		dma_iobuf_why_device(why, set->dev[i], i);
 		if (i == buf->nr_att) {
@@ -772,8 +903,10 @@ int dma_iobuf_attach(struct dma_iobuf *buf, struct dma_iobuf_set *set,
 			return ret;
 		buf->dev[i] = att->idev->dev;
 	}
-	scoped_guard(mutex, &buf->lock)
+	scoped_guard(mutex, &buf->lock) {
 		dma_iobuf_add_disks(buf, set);
+		dma_iobuf_rehash(buf);
+	}
 	/* a question to this call, no property of the buffer */
 	buf->flags &= ~DMA_IOBUF_DEVICE_MEM;
 	return 0;
@@ -848,21 +981,24 @@ static int dma_iobuf_prepare_set(struct dma_iobuf *buf,
  */
 int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool retarget)
 {
-	struct dma_iobuf_set set = { };
+	struct dma_iobuf_set *set __free(dma_iobuf_set) = dma_iobuf_set_alloc();
 	bool gone = true;
 	int ret, i;
+
+	if (!set)
+		return -ENOMEM;
 
 	/* they may go while the exporter takes its time: who is left then? */
 	for (i = 0; i < 2 && gone; i++) {
 		gone = false;
-		ret = dma_iobuf_set_of_file(file, &set);
+		ret = dma_iobuf_set_of_file(file, set);
 		if (!ret)
-			ret = dma_iobuf_prepare_set(buf, &set, retarget, &gone);
+			ret = dma_iobuf_prepare_set(buf, set, retarget, &gone);
 		else if (ret == -ENXIO)
 			ret = 0;
 		else if (ret == -EOPNOTSUPP)
 			ret = -EBADF;	/* what cannot be a target was none */
-		dma_iobuf_set_put(&set);
+		dma_iobuf_set_put(set);
 	}
 	return ret;
 }

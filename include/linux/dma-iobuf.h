@@ -15,6 +15,7 @@
 #define _LINUX_DMA_IOBUF_H
 
 #include <linux/bvec.h>
+#include <linux/cleanup.h>
 #include <linux/completion.h>
 #include <linux/dma-buf.h>
 #include <linux/dma-direction.h>
@@ -34,8 +35,16 @@ struct iosys_map;
 /* DMA addresses and lengths of a mapping are multiples of this */
 #define DMA_IOBUF_PAGE_SIZE	SZ_4K
 
-/* leaf devices of one target file, and attachments of one buffer */
-#define DMA_IOBUF_MAX_DEVS	16
+/* leaf devices of one target file, and attachments of one buffer, at most */
+#define DMA_IOBUF_MAX_DEVS	128
+
+/* disks that a buffer remembers */
+#define DMA_IOBUF_MAX_DISKS	16
+
+/* devices that are found by looking at all: a cache line */
+#define DMA_IOBUF_FEW		8
+/* where the others are, by their address */
+#define DMA_IOBUF_HINTS		256
 
 /* dma_iobuf_create() flags */
 #define DMA_IOBUF_PIN		(1U << 0)	/* exporter must not move it */
@@ -46,6 +55,7 @@ struct iosys_map;
 /* those that are about the buffer, and not about how a device is attached */
 #define DMA_IOBUF_BUF_FLAGS	(DMA_IOBUF_DEVICE_MEM | DMA_IOBUF_EVICT)
 
+struct dma_iobuf_age;
 struct dma_iobuf_att;
 struct dma_iobuf_dev;
 struct dma_iobuf_drop;
@@ -125,12 +135,14 @@ struct dma_iobuf_dev {
  * @dev:	the devices, each with a reference
  * @nr_disks:	entries used in @disk
  * @disk:	sequence numbers of the disks that they are of
+ *
+ * It does not belong on a stack: dma_iobuf_set_alloc().
  */
 struct dma_iobuf_set {
 	unsigned int		nr;
 	struct dma_iobuf_dev	*dev[DMA_IOBUF_MAX_DEVS];
 	unsigned int		nr_disks;
-	u64			disk[DMA_IOBUF_MAX_DEVS];
+	u64			disk[DMA_IOBUF_MAX_DISKS];
 };
 
 /* where the memory of a mapping is, seen from the device */
@@ -290,11 +302,12 @@ struct dma_iobuf_win {
  *		devices that are gone are used again
  * @dev:	devices of @att, apart so that a lookup touches one cache line
  * @att:	attachments
+ * @hint:	1 + the entry of a device whose address has this hash or one a little
+ *		below, 0: none; what it says is looked up, and may be wrong
+ * @max_att:	entries that it may have
  * @disk:	sequence numbers of the disks it was registered for, 0: none
  * @next_disk:	where in @disk the next one goes
- * @used:	of DMA_IOBUF_EVICT: when an entry was seen in use, in units of @clock
- * @hits:	the hits that its attachment had then
- * @fresh:	when an entry was added, in jiffies; 0 once it has been used
+ * @age:	of DMA_IOBUF_EVICT: of each entry, otherwise %NULL
  * @clock:	how often entries were added
  * @dmabuf:	the memory, with a reference
  * @dir:	what devices may do with the memory
@@ -312,11 +325,11 @@ struct dma_iobuf {
 	unsigned int		nr_att;
 	struct device		*dev[DMA_IOBUF_MAX_DEVS];
 	struct dma_iobuf_att __rcu *att[DMA_IOBUF_MAX_DEVS];
-	u64			disk[DMA_IOBUF_MAX_DEVS];
+	u8			hint[DMA_IOBUF_HINTS];
+	unsigned int		max_att;
+	u64			disk[DMA_IOBUF_MAX_DISKS];
 	unsigned int		next_disk;
-	u64			used[DMA_IOBUF_MAX_DEVS];
-	u64			hits[DMA_IOBUF_MAX_DEVS];
-	unsigned long		fresh[DMA_IOBUF_MAX_DEVS];
+	struct dma_iobuf_age	*age;
 	u64			clock;
 	struct dma_buf		*dmabuf;
 	enum dma_data_direction	dir;
@@ -393,6 +406,10 @@ void dma_iobuf_att_free(struct dma_iobuf_att *att);
 void dma_iobuf_queue_work(struct dma_iobuf *buf, struct dma_iobuf_work *work,
 			  void (*func)(struct dma_iobuf_work *work));
 
+unsigned int dma_iobuf_max_devs(void);
+struct dma_iobuf_set *dma_iobuf_set_alloc(void);
+void dma_iobuf_set_free(struct dma_iobuf_set *set);
+DEFINE_FREE(dma_iobuf_set, struct dma_iobuf_set *, dma_iobuf_set_free(_T))
 int dma_iobuf_set_add(struct dma_iobuf_set *set, struct dma_iobuf_dev *idev);
 void dma_iobuf_set_add_disk(struct dma_iobuf_set *set, u64 seq);
 void dma_iobuf_set_put(struct dma_iobuf_set *set);
@@ -416,7 +433,19 @@ void dma_iobuf_get_info(struct dma_iobuf *buf, unsigned int idx,
 u64 dma_iobuf_att_id(struct dma_iobuf *buf, unsigned int idx);
 bool dma_iobuf_has_disk(const struct dma_iobuf *buf, u64 seq);
 int dma_iobuf_vmap(struct dma_iobuf *buf, struct iosys_map *map);
+unsigned int dma_iobuf_where(const struct dma_iobuf *buf, const struct device *dev);
 #else
+static inline unsigned int dma_iobuf_max_devs(void)
+{
+	return 0;
+}
+
+static inline unsigned int dma_iobuf_where(const struct dma_iobuf *buf,
+					   const struct device *dev)
+{
+	return 0;
+}
+
 static inline struct dma_iobuf_dev *dma_iobuf_dev_create(struct device *dev)
 {
 	return NULL;
@@ -464,18 +493,20 @@ static inline unsigned int dma_iobuf_nr_att(const struct dma_iobuf *buf)
 static inline struct dma_iobuf_map *dma_iobuf_map_get(struct dma_iobuf *buf,
 						      struct device *dev)
 {
-	unsigned int i, nr = dma_iobuf_nr_att(buf);
+	unsigned int i, left, nr = dma_iobuf_nr_att(buf);
 	struct dma_iobuf_map *map = ERR_PTR(-EBADF);
 	struct dma_iobuf_att *att = NULL;
 
 	rcu_read_lock();
-	for (i = 0; i < nr; i++) {
+	i = likely(nr <= DMA_IOBUF_FEW) ? 0 : dma_iobuf_where(buf, dev);
+	/* where it ought to be, and then all others */
+	for (left = nr; left; left--, i = i + 1 < nr ? i + 1 : 0) {
 		/* pairs with dma_iobuf_publish(): then its attachment is there */
 		if (smp_load_acquire(&buf->dev[i]) != dev)
 			continue;
 		att = rcu_dereference(buf->att[i]);
 		map = rcu_dereference(att->map);
-		/* dead: the device may be there again, under a later entry */
+		/* dead: the device may be there again, under another entry */
 		if (!IS_ERR(map))
 			break;
 	}

@@ -51,12 +51,14 @@ static int drives_open(struct drives *d)
 
 static void drives_close(struct drives *d)
 {
+	lab_max_targets(0);
 	while (d->nr)
 		close(d->fd[--d->nr]);
 }
 
 #define DRIVES_OPEN(d) do {						\
 	NEED_ENV("LAB_MANY_DRIVES");					\
+	ASSERT_EQ(0, lab_max_targets(PLACES));				\
 	ASSERT_EQ(0, drives_open(d));					\
 	ASSERT_EQ(MANY, (d)->nr);					\
 } while (0)

@@ -177,7 +177,7 @@ TEST_F(why, descriptor)
 	bad[2].__resv[1] = 1;
 	bad[3].size = 512;
 	bad[4].targets = 4096;
-	bad[5].nr_targets = 17;
+	bad[5].nr_targets = LAB_MAX_TARGETS + 1;
 	bad[6].dmabuf_off = SIZE;
 	bad[7] = add;
 	bad[7].size = 4096;

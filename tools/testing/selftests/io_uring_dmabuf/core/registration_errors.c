@@ -352,18 +352,18 @@ TEST_F(err, too_many_targets)
 	__s32 *fds;
 
 	ASSERT_EQ(0, query_regbuf(&q));
-	ASSERT_EQ(16, q.max_targets);
+	ASSERT_EQ(LAB_MAX_TARGETS, q.max_targets);
 	/* an absurd number is no excuse for an absurd allocation */
 	fds = calloc(1 << 16, sizeof(*fds));
 	self->desc.targets = (uintptr_t)fds;
 	self->desc.nr_targets = ~0U;
 	EXPECT_REFUSED(-E2BIG, &self->desc);
-	self->desc.nr_targets = 17;
+	self->desc.nr_targets = LAB_MAX_TARGETS + 1;
 	EXPECT_REFUSED(-E2BIG, &self->desc);
 	/* all of them, and target_fd, are one device */
-	for (int i = 0; i < 16; i++)
+	for (int i = 0; i < LAB_MAX_TARGETS; i++)
 		fds[i] = self->rig.disk;
-	self->desc.nr_targets = 16;
+	self->desc.nr_targets = LAB_MAX_TARGETS;
 	EXPECT_EQ(0, reg_one(&self->rig.ring, BAD_SLOT, &self->desc));
 	ASSERT_EQ(0, table_intact(&self->rig));
 	free(fds);

@@ -101,6 +101,14 @@ int lab_small_commands(const char *env, bool on)
 	return file_write(limit, on ? "2048" : "0");
 }
 
+int lab_max_targets(unsigned int nr)
+{
+	char value[16];
+
+	snprintf(value, sizeof(value), "%u", nr ?: LAB_MAX_TARGETS);
+	return file_write("/sys/module/dma_iobuf/parameters/max_devs", value);
+}
+
 int lab_loop(char *path, size_t len)
 {
 	struct loop_config cfg = { .block_size = 512 };

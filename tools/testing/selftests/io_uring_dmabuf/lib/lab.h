@@ -52,6 +52,13 @@ int lab_max_command(int disk);
 int lab_small_commands(const char *env, bool on);
 
 /*
+ * How many devices the buffers that are made from now on can have; 0: as many as there can
+ * be. For tests of what happens when there are more.
+ */
+#define LAB_MAX_TARGETS	128
+int lab_max_targets(unsigned int nr);
+
+/*
  * A loop device on a tmpfs file: stacked, no device that does DMA. Its fd, until
  * LOOP_CLR_FD; -ENOENT: no such driver
  */

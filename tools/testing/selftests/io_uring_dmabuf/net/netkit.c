@@ -259,6 +259,7 @@ FIXTURE_SETUP(netkit)
 
 FIXTURE_TEARDOWN(netkit)
 {
+	lab_max_targets(0);
 	struct netrig *n = &self->net;
 
 	net_close(&self->other);
@@ -591,6 +592,7 @@ TEST_F(netkit, many_netkits_of_one_slot)
 	struct receiver r;
 	bool queued;
 
+	ASSERT_EQ(0, lab_max_targets(MAX_TARGETS));
 	ASSERT_EQ(0, count_devices(&made, &freed));
 	LEASE_AND_REGISTER();
 	ASSERT_EQ(0, open_pair(&self->host, variant->tcp, &self->other));
