@@ -493,13 +493,17 @@ static inline unsigned int dma_iobuf_nr_att(const struct dma_iobuf *buf)
 static inline struct dma_iobuf_map *dma_iobuf_map_get(struct dma_iobuf *buf,
 						      struct device *dev)
 {
-	unsigned int i, left, nr = dma_iobuf_nr_att(buf);
+	unsigned int i = 0, left, nr = dma_iobuf_nr_att(buf);
 	struct dma_iobuf_map *map = ERR_PTR(-EBADF);
 	struct dma_iobuf_att *att = NULL;
 
 	rcu_read_lock();
-	i = likely(nr <= DMA_IOBUF_FEW) ? 0 : dma_iobuf_where(buf, dev);
-	/* where it ought to be, and then all others */
+	/* look where it ought to be, and then at all others */
+	if (unlikely(nr > DMA_IOBUF_FEW)) {
+		i = dma_iobuf_where(buf, dev);
+		/* it may have come just now */
+		nr = max(nr, i + 1);
+	}
 	for (left = nr; left; left--, i = i + 1 < nr ? i + 1 : 0) {
 		/* pairs with dma_iobuf_publish(): then its attachment is there */
 		if (smp_load_acquire(&buf->dev[i]) != dev)

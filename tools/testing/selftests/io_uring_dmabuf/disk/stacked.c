@@ -299,6 +299,21 @@ TEST_F(stacked, nowait)
 	EXPECT_EQ(NO_MISMATCH, mem_check_only(&rig->mem, 0, 0, 2 * CHUNK, SEED));
 }
 
+/* As for other memory: MD asks for sectors, device mapper leaves it to the drive */
+TEST_F(stacked, alignment)
+{
+	bool md = variant->shape == RAID0 || variant->shape == RAID0_ON_DM ||
+		  variant->shape == DM_ON_RAID0;
+	struct rig *rig = &self->rig;
+
+	ASSERT_EQ(0, disk_fill(self->fd, 0, 4096, SEED));
+	ASSERT_EQ(0, mem_poison(&rig->mem, 0, SIZE, POISON));
+	EXPECT_EQ(md ? -EINVAL : 4096, uring_read(&rig->ring, self->fd, 0, 4, 4096, 0));
+	EXPECT_EQ(NO_MISMATCH, md ? mem_check_poison(&rig->mem, 0, SIZE, POISON) :
+		  mem_check_only(&rig->mem, 4, 0, 4096, SEED));
+	EXPECT_EQ(-EINVAL, uring_read(&rig->ring, self->fd, 0, 0, 100, 0));
+}
+
 /* By the drives' own names it serves, too, and the other way round */
 TEST_F(stacked, a_slot_is_for_drives)
 {

@@ -89,7 +89,7 @@ static int dm_load(const char *name, const struct dm_line *lines, unsigned int n
 		spec->length = lines[i].sectors;
 		spec->next = bytes;
 		snprintf(spec->target_type, sizeof(spec->target_type), "%s", lines[i].target);
-		strcpy((char *)(spec + 1), lines[i].args);
+		memcpy(spec + 1, lines[i].args, strlen(lines[i].args) + 1);
 		start += lines[i].sectors;
 		at += bytes;
 		if (dm_read_only(&lines[i]))
@@ -159,7 +159,7 @@ int dm_message(const char *name, const char *message)
 	if (!io)
 		return -ENOMEM;
 	msg = (void *)((char *)io + io->data_start);
-	strcpy(msg->message, message);
+	memcpy(msg->message, message, strlen(message) + 1);
 	ret = dm_do(DM_TARGET_MSG, io);
 	free(io);
 	return ret;
