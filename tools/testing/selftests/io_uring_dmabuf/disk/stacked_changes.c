@@ -205,7 +205,7 @@ static const struct refuser refusers[] = {
 /* Its line in a table */
 static struct dm_line line_of(const struct refuser *r, const char *drive, const char *pool)
 {
-	const char *of[] = { part[0], part[1], part[2], part[3], drive, pool };
+	const char *of[6] = { part[0], part[1], part[2], part[3], drive, pool };
 	struct dm_line line = { .sectors = r->sectors, .target = r->target };
 	char *out = line.args;
 
@@ -487,7 +487,7 @@ TEST_F(change, drives_under_load)
 /* RAID0 becomes RAID5 while it is read */
 TEST_F(change, level_under_load)
 {
-	const char *members[] = { part[0], part[1] };
+	const char *members[2] = { part[0], part[1] };
 	struct rig *rig = &self->rig;
 	struct reader r = { .ring = &rig->ring };
 	unsigned int before;
@@ -520,7 +520,7 @@ TEST_F(change, level_under_load)
 TEST_F(change, member_leaves)
 {
 	const char *pci = NEED_ENV("LAB_PCI_MAIN");
-	const char *members[] = { self->main, self->other };
+	const char *members[2] = { self->main, self->other };
 	struct rig *rig = &self->rig;
 	char path[32];
 	int md;
