@@ -5,6 +5,8 @@
  */
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
+#include <linux/loop.h>
 
 #include "common.h"
 #include "nvme.h"
@@ -343,6 +345,7 @@ TEST_F(change, on_a_drive_that_cannot)
 	EXPECT_EQ(-EBADF, uring_read(&rig->ring, self->fd, 0, 0, 4096, 0));
 	line = linear(self->main, START);
 	ASSERT_EQ(0, dm_reload(DM, &line, 1));
+	ioctl(fd, LOOP_CLR_FD);
 	close(fd);
 	ASSERT_EQ(0, rig_works(rig, self->fd, 0));
 }
