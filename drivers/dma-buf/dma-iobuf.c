@@ -295,7 +295,7 @@ struct dma_iobuf_age {
 };
 
 /* more of them on the way from one device to the next would be no help */
-#define DMA_IOBUF_PROBES	8
+#define DMA_IOBUF_PROBES	16
 
 static unsigned int dma_iobuf_hash(const struct device *dev, unsigned int probe)
 {
