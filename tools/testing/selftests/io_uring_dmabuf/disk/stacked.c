@@ -462,7 +462,8 @@ static int read_all_at_once(struct uring *r, int fd, void *plain, unsigned int n
 TEST(busy_drives)
 {
 	struct uring ring;
-	char path[32], status[128], tags[96];
+	char path[32], status[128], tags[96], before[16];
+	long long had;
 	const unsigned int nr = 64;
 	void *plain = aligned_alloc(4096, nr * 4096);
 	int fd;
@@ -472,6 +473,7 @@ TEST(busy_drives)
 	unmake();
 	snprintf(tags, sizeof(tags), "/sys/block/%s/queue/nr_requests",
 		 strrchr(drives[0], '/') + 1);
+	ASSERT_EQ(0, file_read_num(tags, &had));
 	ASSERT_EQ(0, file_write(tags, "4"));
 	ASSERT_EQ(0, make(STRIPED, path, sizeof(path)));
 	fd = lab_open(path);
@@ -487,7 +489,8 @@ TEST(busy_drives)
 	close(fd);
 	free(plain);
 	EXPECT_EQ(0, unmake());
-	EXPECT_EQ(0, file_write(tags, "1023"));
+	snprintf(before, sizeof(before), "%lld", had);
+	EXPECT_EQ(0, file_write(tags, before));
 }
 
 TEST_HARNESS_MAIN
