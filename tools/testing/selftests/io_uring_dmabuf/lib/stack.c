@@ -186,8 +186,6 @@ static int md_open(unsigned int minor)
 	int fd;
 
 	snprintf(path, sizeof(path), "/dev/md%u", minor);
-	if (mknod(path, S_IFBLK | 0600, makedev(MD_MAJOR, minor)) && errno != EEXIST)
-		return -errno;
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
 }
@@ -223,8 +221,13 @@ int md_build(unsigned int minor, int level, unsigned int chunk,
 		.chunk_size = level == 1 ? 0 : chunk,
 	};
 	mdu_param_t param = { 0 };
-	int fd = md_open(minor), ret = 0;
+	char name[16];
+	int fd, ret = 0;
 
+	/* it may be there still, stopped */
+	snprintf(name, sizeof(name), "md%u", minor);
+	file_write("/sys/module/md_mod/parameters/new_array", name);
+	fd = md_open(minor);
 	if (fd < 0)
 		return fd;
 	snprintf(path, len, "/dev/md%u", minor);
@@ -251,7 +254,6 @@ int md_build(unsigned int minor, int level, unsigned int chunk,
 int md_stop(unsigned int minor)
 {
 	int fd = md_open(minor), ret = 0;
-	char path[32];
 
 	if (fd < 0)
 		return fd;
@@ -262,8 +264,6 @@ int md_stop(unsigned int minor)
 		lab_sleep_ms(20);
 	}
 	close(fd);
-	snprintf(path, sizeof(path), "/dev/md%u", minor);
-	unlink(path);
 	return ret;
 }
 
