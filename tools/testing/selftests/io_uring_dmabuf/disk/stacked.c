@@ -41,12 +41,12 @@ static struct dm_line on(unsigned int drive)
 	return line;
 }
 
-static struct dm_line striped(const char *a, const char *b, __u64 start)
+static struct dm_line striped(__u64 chunk)
 {
 	struct dm_line line = { .sectors = 2 * AREA / SECTOR, .target = "striped" };
 
-	snprintf(line.args, sizeof(line.args), "2 %llu %s %llu %s %llu", CHUNK / SECTOR,
-		 a, start / SECTOR, b, start / SECTOR);
+	snprintf(line.args, sizeof(line.args), "2 %llu %s %llu %s %llu", chunk / SECTOR,
+		 drives[0], START / SECTOR, drives[1], START / SECTOR);
 	return line;
 }
 
@@ -77,7 +77,7 @@ static int make(enum shape shape, char *path, size_t len)
 	case CONCAT:
 		return dm_create(DM, lines, 2, path, len);
 	case STRIPED:
-		lines[0] = striped(drives[0], drives[1], START);
+		lines[0] = striped(CHUNK);
 		return dm_create(DM, lines, 1, path, len);
 	case RAID0:
 		return md_build(MD, 0, CHUNK, drives, 2, path, len);
@@ -254,6 +254,39 @@ TEST_F(stacked, neighbours)
 			  disk_check(self->fd, 0, 0, SIZE, SEED + 2) :
 			  mem_check(&rig->mem, 0, 0, SIZE, SEED + 3));
 	}
+}
+
+/* Commands that used the memory, whichever drive they went to */
+static __u64 commands(struct rig *rig)
+{
+	struct io_uring_query_regbuf_map q;
+	__u64 hits = 0;
+
+	for (int i = 0; i < targets(rig) && !query_map(&rig->ring, 0, i, &q); i++)
+		hits += q.hits;
+	return hits;
+}
+
+/* What other memory is cut by, so that mapping it is fast, is no limit of what is mapped */
+TEST_F(stacked, long_chunks)
+{
+	const __u32 chunk = SIZE / 2;
+	struct dm_line line = striped(chunk);
+	int largest = lab_max_command(self->leaf[0]);
+	struct rig *rig = &self->rig;
+	__u64 before;
+
+	if (variant->shape != STRIPED)
+		return;
+	ASSERT_LT(0, largest);
+	ASSERT_EQ(0, dm_reload(DM, &line, 1));
+	ASSERT_EQ(0, disk_fill(self->fd, 0, SIZE, SEED));
+	ASSERT_EQ(0, mem_poison(&rig->mem, 0, SIZE, POISON));
+	before = commands(rig);
+	ASSERT_EQ(chunk, uring_read(&rig->ring, self->fd, 0, 0, chunk, 0));
+	EXPECT_EQ((chunk + largest - 1) / largest, commands(rig) - before);
+	ASSERT_EQ(SIZE, uring_read(&rig->ring, self->fd, 0, 0, SIZE, 0));
+	EXPECT_EQ(NO_MISMATCH, mem_check(&rig->mem, 0, 0, SIZE, SEED));
 }
 
 /* The exporter moves it, and no drive is to blame */
