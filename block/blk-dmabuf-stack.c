@@ -8,6 +8,9 @@
 
 #include "blk.h"
 
+/* disks above each other; a stack ends somewhere, tables of dm may name each other */
+#define MAX_DEPTH	8
+
 /**
  * bdev_stack_dma_targets - name the leaf devices of what a disk is made of
  * @bdev:	one of the block devices that a stacking driver sends data to
@@ -23,14 +26,19 @@
  * that are there now is used by somebody else.
  *
  * Context: any; the caller sees to it that @bdev stays.
- * Return: 0; -EOPNOTSUPP: a device below cannot take a dma-buf; -ENXIO: one has
- * no device for now; -E2BIG.
+ * Return: 0; -EOPNOTSUPP: a device below cannot take a dma-buf, or there are too
+ * many above each other; -ENXIO: one has no device for now; -E2BIG.
  */
 int bdev_stack_dma_targets(struct block_device *bdev, struct dma_iobuf_set *set)
 {
 	unsigned int nr_disks = set->nr_disks;
-	int ret = bdev_dma_targets(bdev, set);
+	int ret = -EOPNOTSUPP;
 
+	if (set->depth < MAX_DEPTH) {
+		set->depth++;
+		ret = bdev_dma_targets(bdev, set);
+		set->depth--;
+	}
 	set->nr_disks = nr_disks;
 	return ret;
 }

@@ -135,6 +135,7 @@ struct dma_iobuf_dev {
  * @dev:	the devices, each with a reference
  * @nr_disks:	entries used in @disk
  * @disk:	sequence numbers of the disks that they are of
+ * @depth:	disks above the one that is asked now
  *
  * It does not belong on a stack: dma_iobuf_set_alloc().
  */
@@ -143,6 +144,7 @@ struct dma_iobuf_set {
 	struct dma_iobuf_dev	*dev[DMA_IOBUF_MAX_DEVS];
 	unsigned int		nr_disks;
 	u64			disk[DMA_IOBUF_MAX_DISKS];
+	unsigned int		depth;
 };
 
 /* where the memory of a mapping is, seen from the device */

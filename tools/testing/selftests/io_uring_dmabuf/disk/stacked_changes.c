@@ -350,6 +350,32 @@ TEST_F(change, on_a_drive_that_cannot)
 	ASSERT_EQ(0, rig_works(rig, self->fd, 0));
 }
 
+/* Tables that name each other have no end, and no drive. They take I/O for ever: none here. */
+TEST_F(change, a_circle)
+{
+	struct dm_line line = { .sectors = AREA / SECTOR, .target = "linear" };
+	struct dm_line back = linear(self->main, START);
+	struct io_uring_regbuf_desc d;
+	struct rig *rig = &self->rig;
+	char path[32];
+	int fd;
+
+	snprintf(line.args, sizeof(line.args), "%s 0", self->path);
+	ASSERT_EQ(0, dm_create(DM "-top", &line, 1, path, sizeof(path)));
+	fd = lab_open(path);
+	ASSERT_LE(0, fd);
+	d = desc_dmabuf(rig->mem.fd, fd);
+	EXPECT_EQ(0, reg_one(&rig->ring, 1, &d));
+	snprintf(line.args, sizeof(line.args), "%s 0", path);
+	EXPECT_EQ(0, dm_reload(DM, &line, 1));
+	EXPECT_EQ(-EOPNOTSUPP, reg_one(&rig->ring, 2, &d));
+	ASSERT_EQ(0, dm_reload(DM, &back, 1));
+	EXPECT_EQ(0, reg_one(&rig->ring, 2, &d));
+	close(fd);
+	ASSERT_EQ(0, refuser_end());
+	ASSERT_EQ(0, rig_works(rig, self->fd, 0));
+}
+
 TEST_F(change, levels_of_md)
 {
 	static const struct { int level; unsigned int nr; } levels[] = {
