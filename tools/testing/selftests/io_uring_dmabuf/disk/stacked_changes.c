@@ -196,8 +196,10 @@ static const struct refuser refusers[] = {
 	{ "raid1", 65536, "raid", "raid1 2 0 nosync 2 - @1 - @2" },
 	{ "raid4", 65536, "raid", "raid4 2 128 nosync 3 - @1 - @2 - @3" },
 	{ "raid5", 65536, "raid", "raid5_ls 2 128 nosync 3 - @1 - @2 - @3" },
-	{ "raid6", 98304, "raid", "raid6_zr 2 128 nosync 5 - @1 - @2 - @3 - @4 - -" },
-	{ "raid10", 65536, "raid", "raid10 2 128 nosync 2 - @1 - @2" },
+	/* it has to be synchronised first */
+	{ "raid6", 65536, "raid", "raid6_zr 1 128 4 - @1 - @2 - @3 - @4" },
+	/* without metadata dm-raid forgets its layout */
+	{ "raid10", 65536, "raid", "raid10 2 128 nosync 2 @3 @1 @4 @2" },
 	{ "multipath", 65536, "multipath", "0 0 1 1 round-robin 0 1 1 @5 1" },
 	{ "zero", 65536, "zero", "" },
 	{ "error", 65536, "error", "" },
