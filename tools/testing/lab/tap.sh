@@ -13,6 +13,9 @@
 # V=1 shows the output of good programs, too.
 # shellcheck disable=SC2154  # what it takes is set there
 
+# How many lines the list of failures at the end of the report has of what was said to one.
+most_details=6
+
 # What is in the kernel log and belongs to no test, by a name of its own.
 outside='before, between or after the tests'
 
@@ -65,6 +68,14 @@ result() {
 	esac
 	json_object name "$2" group "$group" result "$how" reason "$reason"
 	json+=("$REPLY")
+}
+
+# details: what was said to the failure before, for who sees the end of the report only.
+details() {
+	local -a lines
+
+	mapfile -t -n "$most_details" lines
+	[ ${#lines[@]} -eq 0 ] || failures+=("${lines[@]/#/    }")
 }
 
 # Output of programs, as TAP diagnostics.
@@ -136,9 +147,13 @@ judge() {
 		judge_line "$line"
 	done <"$file"
 	if [ $seen -eq 0 ]; then judge_code "$rc" "$file"; else judge_rest "$rc"; fi
+	grep -vE '^(ok |TAP version|1\.\.|$)' "$file" >"$work/words" || :
 	if [ $bad -gt 0 ] || [ "${V:-0}" = 1 ]; then
-		{ grep -vE '^(ok |TAP version|1\.\.|$)' "$file" || :; } | tail -n 60 | comment
+		tail -n 60 "$work/words" | comment
 	fi
+	# FILE:LINE: of an assertion, or the last words
+	[ $bad -eq 0 ] || details < <(grep -E '^# .*:[0-9]+:' "$work/words" ||
+		tail -n "$most_details" "$work/words")
 }
 
 # ---- the kernel log ----------------------------------------------------------------
@@ -162,7 +177,9 @@ judge_log() {
 	[ "$allow" = - ] && allow=
 	if ! out=$("$LAB/scan-log" "$work/log.part" "${allow//;;/|}"); then
 		result 'not ok' "$name" "kernel log"
-		printf '%s\n' "$out" | sed 's/^log.part://' | comment
+		out=$(sed 's/^log.part://' <<<"$out")
+		details <<<"$out"
+		comment <<<"$out"
 		say_where
 	fi
 }
@@ -185,6 +202,7 @@ judge_end() {
 		say_vm
 		tail -n 30 "$work/out" | comment
 		tail -n 40 "$logs/$logname.log" | comment
+		details < <(tail -n "$most_details" "$logs/$logname.log")
 		say_where
 		done_tests["$current"]=1
 	elif [ "$vm_rc" -ne 0 ]; then
