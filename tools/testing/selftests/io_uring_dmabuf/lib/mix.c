@@ -20,6 +20,7 @@ int mix_init(struct mix *mix, struct rig *rig, int fd, __u16 slot, __u64 size)
 	mix->fd = fd;
 	mix->slot = slot;
 	mix->size = size;
+	mix->align = 4;
 	mix->rng = 42;
 	mix->align = 4;
 	mix->mem_model = malloc(size);
