@@ -89,6 +89,7 @@ char **all_targets(size_t *nr)
 	struct names names = { 0 };
 
 	add_all(&names, "/sys/block/nvme*", "/dev/", has_node);
+	add_all(&names, "/sys/block/vd*", "/dev/", has_node);
 	add_all(&names, "/sys/class/net/*", "net:", has_device);
 	*nr = names.nr;
 	return names.name;

@@ -145,6 +145,18 @@ static const char *driver_of(const char *disk, char *name, size_t size)
 	return name;
 }
 
+/* A virtio device that is told physical addresses; false: it is not, or no virtio */
+static bool without_dma_api(const char *disk)
+{
+	enum { ACCESS_PLATFORM = 33 };	/* VIRTIO_F_ACCESS_PLATFORM */
+	char path[300], line[128], name[64];
+
+	snprintf(path, sizeof(path), "%s/device/features", disk);
+	return !strcmp(driver_of(disk, name, sizeof(name)), "virtio_blk") &&
+	       read_line(path, line, sizeof(line)) && strlen(line) > ACCESS_PLATFORM &&
+	       line[ACCESS_PLATFORM] == '0';
+}
+
 static int fail_disk(struct verdict *v, const struct target *t, int err, dev_t dev)
 {
 	char disk[200], line[64], zoned[220];
@@ -171,6 +183,11 @@ static int fail_disk(struct verdict *v, const struct target *t, int err, dev_t d
 		return fail(v, "register", err, "fabrics",
 			    "%s is on an NVMe drive over %s: only drives on PCIe take dma-bufs",
 			    t->name, line);
+	if (without_dma_api(disk))
+		return fail(v, "register", err, "no-dma-api",
+			    "%s is a virtio drive that is told physical addresses, and not those of "
+			    "the DMA API: give it iommu_platform=on (QEMU), iommu='on' (libvirt)",
+			    t->name);
 	return fail(v, "register", err, "block-driver",
 		    "the driver of %s (%s) takes no dma-bufs: NVMe on PCIe does", t->name,
 		    driver_of(disk, line, sizeof(line)));
