@@ -20,6 +20,7 @@
  * LAB_VIRTIO_SPLIT, LAB_VIRTIO_PACKED	virtio disks that use the DMA API, by their kind
  *				of ring; LAB_PCI_SPLIT, LAB_PCI_PACKED: their PCI addresses
  * LAB_VIRTIO_PHYSICAL		one that does not use it
+ * LAB_VIRTIO_SMALL, LAB_PCI_SMALL	one whose ring has fewer entries than a request may
  * LAB_MANY_DRIVES	forty small disks, with spaces between them; topology netmany
  * LAB_PCI_MAIN, LAB_PCI_FS	PCI addresses of the first two
  * LAB_EXT4, LAB_XFS		mount points
