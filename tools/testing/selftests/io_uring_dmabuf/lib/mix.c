@@ -22,7 +22,6 @@ int mix_init(struct mix *mix, struct rig *rig, int fd, __u16 slot, __u64 size)
 	mix->size = size;
 	mix->align = 4;
 	mix->rng = 42;
-	mix->align = 4;
 	mix->mem_model = malloc(size);
 	mix->disk_model = malloc(size);
 	if (!mix->mem_model || !mix->disk_model)

@@ -32,7 +32,6 @@ struct mix {
 	bool no_vectors;
 	unsigned int align;	/* of addresses; 4 unless set otherwise */
 	__u64 size;		/* of the buffer and of the region at disk offset 0 */
-	__u32 align;		/* of slot addresses: 4, or what the disk demands */
 	__u64 rng;
 	unsigned char *mem_model, *disk_model;
 	struct mix_op ops[MIX_MAX_DEPTH];
