@@ -509,6 +509,67 @@ static void long_command(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 1, info.invals);
 }
 
+struct asked {
+	struct file		file;
+	struct file_operations	fops;
+	struct dma_iobuf_dev	*idev;
+	unsigned int		nr;
+};
+
+static int asked_targets(struct file *file, struct dma_iobuf_set *set)
+{
+	struct asked *asked = container_of(file, struct asked, file);
+
+	asked->nr++;
+	return dma_iobuf_set_add(set, asked->idev);
+}
+
+static void moves(struct targets *t)
+{
+	dma_resv_lock(t->dmabuf->resv, NULL);
+	dma_buf_invalidate_mappings(t->dmabuf);
+	dma_resv_unlock(t->dmabuf->resv);
+}
+
+/* No file is asked for its devices while nothing is missing */
+static void asks_if_something_is_missing(struct kunit *test)
+{
+	struct asked *asked = kunit_kzalloc(test, sizeof(*asked), GFP_KERNEL);
+	struct targets *t = test->priv;
+
+	KUNIT_ASSERT_NOT_NULL(test, asked);
+	asked->fops.dma_targets = asked_targets;
+	asked->file.f_op = &asked->fops;
+	asked->idev = t->idev[0];
+	KUNIT_ASSERT_EQ(test, 0, add(t, 0));
+	KUNIT_ASSERT_EQ(test, 0, add(t, 1));
+	KUNIT_EXPECT_EQ(test, 0, __dma_iobuf_prepare(t->buf, &asked->file, false));
+	KUNIT_EXPECT_EQ(test, 0, asked->nr);
+
+	moves(t);
+	KUNIT_EXPECT_EQ(test, -EAGAIN, command(t, 0));
+	KUNIT_EXPECT_EQ(test, 0, __dma_iobuf_prepare(t->buf, &asked->file, false));
+	KUNIT_EXPECT_EQ(test, 1, asked->nr);
+	KUNIT_EXPECT_EQ(test, 0, command(t, 0));
+	/* that of another device is */
+	KUNIT_EXPECT_EQ(test, -EAGAIN, command(t, 1));
+	KUNIT_EXPECT_EQ(test, 0, __dma_iobuf_prepare(t->buf, &asked->file, false));
+	KUNIT_EXPECT_EQ(test, 2, asked->nr);
+	KUNIT_EXPECT_EQ(test, -EAGAIN, command(t, 1));
+	asked->idev = t->idev[1];
+	KUNIT_EXPECT_EQ(test, 0, __dma_iobuf_prepare(t->buf, &asked->file, false));
+	KUNIT_EXPECT_EQ(test, 0, command(t, 1));
+	KUNIT_EXPECT_EQ(test, 0, __dma_iobuf_prepare(t->buf, &asked->file, false));
+	KUNIT_EXPECT_EQ(test, 3, asked->nr);
+
+	/* the wrong device; and who drops what nobody wants hears that it is wanted */
+	KUNIT_EXPECT_EQ(test, 0, __dma_iobuf_prepare(t->buf, &asked->file, true));
+	KUNIT_EXPECT_EQ(test, 4, asked->nr);
+	t->buf->flags |= DMA_IOBUF_DROP;
+	KUNIT_EXPECT_EQ(test, 0, __dma_iobuf_prepare(t->buf, &asked->file, false));
+	KUNIT_EXPECT_EQ(test, 5, asked->nr);
+}
+
 static int adds_one(void *data)
 {
 	struct helper *h = data;
@@ -669,6 +730,7 @@ static struct kunit_case dma_iobuf_evict_cases[] = {
 	KUNIT_CASE(exporter_waits_for_commands),
 	KUNIT_CASE(looking_waits_for_nothing),
 	KUNIT_CASE(long_command),
+	KUNIT_CASE(asks_if_something_is_missing),
 	KUNIT_CASE(no_target_from_then_on),
 	KUNIT_CASE_SLOW(nobody_starves),
 	KUNIT_CASE(without_the_flag),

@@ -743,6 +743,30 @@ static int dma_iobuf_prepare_set(struct dma_iobuf *buf,
 	return mapped ? 0 : -ENODEV;
 }
 
+/*
+ * Has every device its mapping? Then an I/O came back for another reason, as one that had to
+ * be split and must not wait, or somebody else has mapped meanwhile. Who drops mappings that
+ * nobody uses wants to know that one is wanted.
+ */
+static bool dma_iobuf_is_mapped(struct dma_iobuf *buf)
+{
+	unsigned int i, nr = dma_iobuf_nr_att(buf);
+	struct dma_iobuf_att *att;
+
+	if (buf->flags & DMA_IOBUF_DROP)
+		return false;
+	guard(rcu)();
+	for (i = 0; i < nr; i++) {
+		/* pairs with dma_iobuf_publish(): then its attachment is there */
+		if (!smp_load_acquire(&buf->dev[i]))
+			return false;
+		att = rcu_dereference(buf->att[i]);
+		if (IS_ERR_OR_NULL(rcu_access_pointer(att->map)))
+			return false;
+	}
+	return nr;
+}
+
 /**
  * __dma_iobuf_prepare - map a buffer for the devices of a file
  * @buf:	the buffer
@@ -766,10 +790,13 @@ static int dma_iobuf_prepare_set(struct dma_iobuf *buf,
  */
 int __dma_iobuf_prepare(struct dma_iobuf *buf, struct file *file, bool retarget)
 {
-	struct dma_iobuf_set *set __free(dma_iobuf_set) = dma_iobuf_set_alloc();
+	struct dma_iobuf_set *set __free(dma_iobuf_set) = NULL;
 	bool gone = true;
 	int ret, i;
 
+	if (!retarget && dma_iobuf_is_mapped(buf))
+		return 0;
+	set = dma_iobuf_set_alloc();
 	if (!set)
 		return -ENOMEM;
 
