@@ -97,6 +97,17 @@ int bio_split_dmabuf(struct bio *bio, const struct queue_limits *lim,
 	unsigned int entries = 0;
 	struct bvec_iter iter;
 
+	/* all in one, as most are: no gap, and nothing to be counted */
+	bv = mp_bvec_iter_bvec(bio->bi_io_vec, bio->bi_iter);
+	if (likely(bv.bv_len == bio->bi_iter.bi_size && !sgl)) {
+		if ((bv.bv_offset & lim->dma_alignment) ||
+		    (bv.bv_len & len_align_mask))
+			return -EINVAL;
+		*nsegs = 1;
+		*bytes = min(bv.bv_len, max_bytes);
+		return *bytes < bv.bv_len;
+	}
+
 	bio_for_each_bvec(bv, bio, iter) {
 		unsigned int len = min(bv.bv_len, max_bytes - *bytes);
 		unsigned int off = bv.bv_offset & page_mask;
