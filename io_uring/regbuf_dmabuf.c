@@ -11,6 +11,7 @@
 #include <linux/errno.h>
 #include <linux/file.h>
 #include <linux/fs.h>
+#include <linux/major.h>
 #include <linux/overflow.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
@@ -834,6 +835,37 @@ int io_regbuf_nowait_errno(struct io_kiocb *req, int err)
 	return disk && dma_iobuf_has_disk(reg->buf, disk) ? -EAGAIN : err;
 }
 
+/*
+ * Drives and MD split what does not fit a chunk, which takes memory that may have to be
+ * waited for. They would say so, after all has been made ready. Device mapper has a chunk, too,
+ * and splits at once.
+ */
+static bool io_regbuf_is_split(struct io_kiocb *req, const struct kiocb *kiocb)
+{
+#ifdef CONFIG_BLOCK
+	struct inode *inode = req->file->f_mapping->host;
+	const struct queue_limits *lim;
+	struct block_device *bdev;
+	sector_t sector;
+	u64 left;
+
+	if (!S_ISBLK(inode->i_mode) || kiocb->ki_pos < 0)
+		return false;
+	bdev = I_BDEV(inode);
+	lim = bdev_limits(bdev);
+	if (!lim->chunk_sectors)
+		return false;
+	if (!queue_is_mq(bdev_get_queue(bdev)) &&
+	    bdev->bd_disk->major != MD_MAJOR)
+		return false;
+	sector = bdev->bd_start_sect + (kiocb->ki_pos >> SECTOR_SHIFT);
+	left = blk_boundary_sectors_left(sector, lim->chunk_sectors);
+	return req->cqe.res > left << SECTOR_SHIFT;
+#else
+	return false;
+#endif
+}
+
 /**
  * io_regbuf_prep_rw - before ->read_iter() or ->write_iter() with ITER_DMABUF
  * @req:	the request
@@ -865,6 +897,9 @@ int io_regbuf_prep_rw(struct io_kiocb *req, struct kiocb *kiocb)
 		 */
 		kiocb->ki_flags &= ~IOCB_HIPRI;
 	}
+	if (kiocb->ki_flags & IOCB_NOWAIT && req->cqe.res > DMA_IOBUF_PAGE_SIZE &&
+	    io_regbuf_is_split(req, kiocb))
+		return -EAGAIN;
 	return io_regbuf_map(req, kiocb->ki_flags & IOCB_NOWAIT);
 }
 

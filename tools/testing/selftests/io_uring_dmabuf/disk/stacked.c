@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <linux/blkpg.h>
 #include <linux/dma-buf-bar.h>
 
@@ -341,6 +342,32 @@ TEST_F(stacked, nowait)
 		EXPECT_EQ(2 * CHUNK, rw_nowait(rig, self->fd, 0, 2 * CHUNK));
 	}
 	EXPECT_EQ(NO_MISMATCH, mem_check_only(&rig->mem, 0, 0, 2 * CHUNK, SEED));
+}
+
+/* What MD would have to split is left to who can wait before anything is made ready for it */
+TEST_F(stacked, no_vain_attempt)
+{
+	struct rig *rig = &self->rig;
+	struct counter bios;
+	char filter[64];
+	struct stat st;
+	long long nr;
+
+	if (!has_md(variant->shape))
+		SKIP(return, "device mapper splits at once");
+	ASSERT_EQ(0, fstat(self->fd, &st));
+	snprintf(filter, sizeof(filter), "dev == %u",
+		 major(st.st_rdev) << 20 | minor(st.st_rdev));
+	ASSERT_EQ(0, counter_open(&bios, "bios"));
+	ASSERT_EQ(0, counter_add(&bios, "block/block_bio_queue", filter));
+	nr = counter_read(&bios);
+	ASSERT_EQ(CHUNK, uring_read(&rig->ring, self->fd, 0, 0, CHUNK, 0));
+	EXPECT_EQ(1, counter_read(&bios) - nr);
+	ASSERT_EQ(2 * CHUNK, uring_read(&rig->ring, self->fd, 0, 0, 2 * CHUNK, 0));
+	EXPECT_EQ(2, counter_read(&bios) - nr);
+	ASSERT_EQ(CHUNK, uring_write(&rig->ring, self->fd, CHUNK - 4096, 0, CHUNK, 0));
+	EXPECT_EQ(3, counter_read(&bios) - nr);
+	counter_close(&bios);
 }
 
 /* As for other memory: MD asks for sectors, device mapper leaves it to the drive */
