@@ -28,16 +28,27 @@ static int no_scheduler(const char *path)
 	return ret ? fail(file, -ret, HINT) : 0;
 }
 
-int drive_open(struct drive *drive, const char *path)
+int drive_open_as(struct drive *drive, const char *path)
 {
-	int block, largest;
-
 	drive->path = path;
 	drive->fd = lab_open(path);
 	if (drive->fd < 0)
 		return fail(path, -drive->fd, HINT);
 	drive->buffered_fd = open(path, O_RDWR | O_CLOEXEC);
-	if (drive->buffered_fd < 0 || ioctl(drive->fd, BLKSSZGET, &block))
+	if (drive->buffered_fd >= 0)
+		return 0;
+	close(drive->fd);
+	return fail(path, errno, HINT);
+}
+
+int drive_open(struct drive *drive, const char *path)
+{
+	int ret = drive_open_as(drive, path);
+	int block, largest;
+
+	if (ret)
+		return ret;
+	if (ioctl(drive->fd, BLKSSZGET, &block))
 		return fail(path, errno, HINT);
 	largest = lab_max_command(drive->fd);
 	if (largest < 0)
@@ -45,6 +56,12 @@ int drive_open(struct drive *drive, const char *path)
 	drive->block = (unsigned int)block;
 	drive->largest = (unsigned int)largest;
 	return no_scheduler(path);
+}
+
+void drive_close(struct drive *drive)
+{
+	close(drive->fd);
+	close(drive->buffered_fd);
 }
 
 int drive_read(struct drive *drive, void *p, size_t len, uint64_t off)

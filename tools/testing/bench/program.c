@@ -32,14 +32,33 @@ size_t span(const struct bench_case *c)
 
 /* ---- arguments ---- */
 
+/* bytes, or with k, m; what is behind them goes to @end */
+static size_t size_of(const char *text, char **end)
+{
+	size_t size = strtoull(text, end, 10);
+
+	if (**end == 'k')
+		size <<= 10;
+	else if (**end == 'm')
+		size <<= 20;
+	*end += **end == 'k' || **end == 'm';
+	return size;
+}
+
 static bool parse_options(int argc, char **argv, const char *options, struct options *o)
 {
+	char *end;
 	int opt;
 
 	while ((opt = getopt(argc, argv, options)) != -1) {
 		switch (opt) {
 		case 'd':
 			o->device = optarg;
+			break;
+		case 'a':
+			o->chunk = size_of(optarg, &end);
+			if (!o->chunk || *end)
+				return false;
 			break;
 		case 'q':
 			o->depth = (unsigned int)atoi(optarg);
@@ -83,12 +102,7 @@ static int parse_case(const struct program *p, const char *name, const struct op
 	/* a kind with a size, or a kind */
 	if (!name[len] || !p->parse)
 		return name[len] || p->parse ? -EINVAL : 0;
-	c->size = strtoull(name + len + 1, &end, 10);
-	if (*end == 'k')
-		c->size <<= 10;
-	else if (*end == 'm')
-		c->size <<= 20;
-	end += *end == 'k' || *end == 'm';
+	c->size = size_of(name + len + 1, &end);
 	c->count = o->count;
 	if (!c->size || p->parse(c, end, o))
 		return -EINVAL;

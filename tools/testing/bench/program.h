@@ -12,6 +12,7 @@
 
 struct options {
 	const char *device;		/* -d */
+	size_t chunk;			/* -a: of an array; 0: none */
 	unsigned int depth, count;	/* -q, -n */
 	unsigned int insn_windows, event_windows;	/* -i, -e */
 	bool m, r;			/* -m, -r: what they are, the program says */

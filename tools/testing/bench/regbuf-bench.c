@@ -9,6 +9,8 @@
  *   DIRECTION  read | write
  *
  *   -d DEVICE  NVMe block device, its first 64 MiB are overwritten [$LAB_NVME_MAIN]
+ *   -a CHUNK   instead of it an array (md raid0) of four drives of $LAB_MANY_DRIVES, with
+ *              chunks of that many bytes
  *   -q DEPTH   I/Os submitted together [32]
  *   -n COUNT   I/Os per window [64, fewer if they do not fit in 32 MiB]
  *   -i N       windows for the instruction count (fninsn.c) [0]
@@ -31,6 +33,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "array.h"
 #include "buffer.h"
 #include "counters.h"
 #include "drive.h"
@@ -46,9 +49,11 @@
 struct job {
 	const struct bench_case *c;
 	struct drive *drive;
+	size_t chunk;			/* of the array that the drive is; or 0 */
 	struct uring ring;
 	struct mem buf;
 	bool write;
+	unsigned long long commands[ARRAY_MEMBERS];	/* of each drive of an array */
 	unsigned char *pattern;		/* what the destination must hold */
 	unsigned char *witness;		/* what it holds; of the drive by an ordinary read */
 	long wrong;
@@ -72,19 +77,22 @@ static int parse(struct bench_case *c, const char *rest, const struct options *o
 }
 
 static const struct program program = {
-	.usage = "usage: regbuf-bench [-d DEVICE] [-q DEPTH] [-n COUNT] [-i WINDOWS] [-e WINDOWS] [-m] KIND:SIZE:DIRECTION...\n"
+	.usage = "usage: regbuf-bench [-d DEVICE | -a CHUNK] [-q DEPTH] [-n COUNT] [-i WINDOWS] [-e WINDOWS] [-m] KIND:SIZE:DIRECTION...\n"
 		 "e.g.   regbuf-bench -e 3 plain:4k:read dmabuf:4k:read bar:8m:write\n",
-	.options = "d:q:n:i:e:m",
+	.options = "d:a:q:n:i:e:m",
 	.kinds = buffer_kind_name,
 	.nr_kinds = BUFFER_KINDS,
 	.max_count = UINT_MAX,
 	.parse = parse,
 };
 
-/* A gap behind each I/O, so that the block layer has no neighbours to merge. */
-static uint64_t drive_offset(const struct bench_case *c, unsigned int nr)
+/*
+ * A gap behind each I/O, so that the block layer has no neighbours to merge; of an array, the
+ * next one begins at another drive.
+ */
+static uint64_t drive_offset(const struct job *job, unsigned int nr)
 {
-	return 2 * (uint64_t)nr * c->size;
+	return nr * (2 * (uint64_t)job->c->size + job->chunk);
 }
 
 static void prepare_io(struct job *job, unsigned int nr)
@@ -100,7 +108,7 @@ static void prepare_io(struct job *job, unsigned int nr)
 	sqe->fd = c->kind == BUFFER_BUFFERED ? job->drive->buffered_fd : job->drive->fd;
 	sqe->addr = buffer_sqe_addr(&job->buf, nr * c->size);
 	sqe->len = (unsigned int)c->size;
-	sqe->off = drive_offset(c, nr);
+	sqe->off = drive_offset(job, nr);
 	sqe->buf_index = 0;
 	sqe->user_data = nr;
 }
@@ -145,7 +153,7 @@ static int read_drive(struct job *job)
 
 	for (unsigned int i = 0; i < job->c->count && !ret; i++)
 		ret = drive_read(job->drive, job->witness + i * job->c->size, job->c->size,
-				 drive_offset(job->c, i));
+				 drive_offset(job, i));
 	return ret;
 }
 
@@ -155,7 +163,7 @@ static int write_drive(struct job *job, const unsigned char *from)
 
 	for (unsigned int i = 0; i < job->c->count && !ret; i++)
 		ret = drive_write(job->drive, from + i * job->c->size, job->c->size,
-				  drive_offset(job->c, i));
+				  drive_offset(job, i));
 	return ret;
 }
 
@@ -203,10 +211,24 @@ static int insn_window(struct job *job, unsigned int window)
 	return ret ? ret : verify(job);
 }
 
+/* Adds what the array's drives have had to do since @before. */
+static int add_commands(struct job *job, const unsigned long long *before)
+{
+	unsigned long long now[ARRAY_MEMBERS];
+	int ret = array_commands(now);
+
+	for (unsigned int i = 0; i < ARRAY_MEMBERS && !ret; i++)
+		job->commands[i] += now[i] - before[i];
+	return ret;
+}
+
 static int event_window(struct job *job, unsigned int window, struct counts *counts)
 {
+	unsigned long long before[ARRAY_MEMBERS];
 	int ret = poison(job, window);
 
+	if (!ret && job->chunk)
+		ret = array_commands(before);
 	if (!ret)
 		ret = counters_start();
 	if (ret)
@@ -214,6 +236,8 @@ static int event_window(struct job *job, unsigned int window, struct counts *cou
 	ret = run_ios(job);
 	if (!ret)
 		ret = counters_stop(counts, job->drive->block);
+	if (!ret && job->chunk)
+		ret = add_commands(job, before);
 	return ret ? ret : verify(job);
 }
 
@@ -234,11 +258,14 @@ static int fill_source(struct job *job, uint64_t seed)
 }
 
 static int job_start(struct job *job, struct drive *drive, const struct bench_case *c,
-		     uint64_t seed)
+		     uint64_t seed, const struct options *o)
 {
 	int ret;
 
-	*job = (struct job){ .c = c, .drive = drive, .write = !strcmp(c->direction, "write") };
+	*job = (struct job){
+		.c = c, .drive = drive, .chunk = o->chunk,
+		.write = !strcmp(c->direction, "write"),
+	};
 	job->pattern = resident(span(c));
 	job->witness = resident(span(c));
 	if (!job->pattern || !job->witness)
@@ -267,7 +294,7 @@ static void print_head(const struct job *job, const char *what)
 	const struct bench_case *c = job->c;
 
 	print_case(&program, c, what, job->drive->path);
-	printf(",\"drive_largest\":%u", job->drive->largest);
+	printf(",\"drive_largest\":%u,\"chunk\":%zu", job->drive->largest, job->chunk);
 	if (c->kind == BUFFER_PLAIN)
 		printf(",\"segments\":%u", pool_pieces(&job->buf, span(c), c->size));
 }
@@ -277,6 +304,23 @@ static void print_tail(const struct job *job)
 	printf(",\"verified_bytes\":%llu,\"wrong_bytes\":%ld}\n",
 	       (unsigned long long)job->verified, job->wrong);
 	fflush(stdout);
+}
+
+/* Of the drive of an array that had most, and of the one that had least. */
+static void print_commands(const struct job *job)
+{
+	unsigned long long least = job->commands[0], most = least;
+
+	if (!job->chunk)
+		return;
+	for (unsigned int i = 1; i < ARRAY_MEMBERS; i++) {
+		if (job->commands[i] < least)
+			least = job->commands[i];
+		if (job->commands[i] > most)
+			most = job->commands[i];
+	}
+	printf(",\"drives\":%u,\"commands_least\":%llu,\"commands_most\":%llu",
+	       ARRAY_MEMBERS, least, most);
 }
 
 static void print_counts(const struct job *job, unsigned int windows, const struct counts *n)
@@ -292,6 +336,7 @@ static void print_counts(const struct job *job, unsigned int windows, const stru
 	       (unsigned long long)n->command_bytes, (unsigned long long)n->command_max);
 	if (n->copy_bytes != COPIES_UNKNOWN)
 		printf(",\"copy_bytes\":%llu", (unsigned long long)n->copy_bytes);
+	print_commands(job);
 	print_tail(job);
 }
 
@@ -353,7 +398,7 @@ static int run_case(struct drive *drive, const struct bench_case *c, uint64_t se
 		    const struct options *o, bool events)
 {
 	struct job job;
-	int ret = job_start(&job, drive, c, seed);
+	int ret = job_start(&job, drive, c, seed, o);
 
 	if (ret)
 		return ret;
@@ -394,7 +439,9 @@ int main(int argc, char **argv)
 
 	if (!nr)
 		return 2;
-	if (pool_init(MAX_SPAN) || lock_memory() || drive_open(&drive, o.device))
+	if (pool_init(MAX_SPAN) || lock_memory())
+		return 1;
+	if (o.chunk ? array_open(&drive, o.chunk) : drive_open(&drive, o.device))
 		return 1;
 	ret = run_cases(&drive, cases, nr, &o, false);
 	if (o.event_windows) {
@@ -404,5 +451,7 @@ int main(int argc, char **argv)
 		counters_close();
 		ret = ret ? ret : ret2;
 	}
+	if (o.chunk)
+		array_close(&drive);
 	return ret ? 1 : 0;
 }
