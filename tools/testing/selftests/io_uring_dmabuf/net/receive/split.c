@@ -161,6 +161,32 @@ TEST_F(split, ring_changes)
 	EXPECT_EQ(0, receiver_join(&r));
 }
 
+/*
+ * A ring of many descriptors takes so long to be emptied that the link is up again before
+ * there is the next one. What arrives then has to wait, or the IOMMU says where it went.
+ */
+TEST_F(split, ring_of_many)
+{
+	const struct piece p = { SEED, 0, 2 * MiB };
+	struct netrig *n = &self->net;
+	struct receiver r;
+
+	if (variant->card || variant->mtu != 9000 || variant->split != SPLIT_UNSET)
+		SKIP(return, "one of them is enough");
+	ASSERT_EQ(0, rings_rx(n, 4096));
+	ASSERT_EQ(0, net_wait_running(n, NET_CARD));
+	ASSERT_EQ(0, connect_pair(n, AF_INET, &self->tcp));
+	ASSERT_EQ(0, receiver_start(&r, self->tcp.rx, &p, 1));
+	for (unsigned int i = 0; i < 2; i++) {
+		const struct piece part = { SEED, i * MiB, MiB };
+
+		ASSERT_EQ(0, piece_send(self->tcp.tx, &part, 0));
+		ASSERT_EQ(0, rings_rx(n, i ? 256 : 64));
+		ASSERT_EQ(0, net_wait_running(n, NET_CARD));
+	}
+	EXPECT_EQ(0, receiver_join(&r));
+}
+
 /* It comes back as it was */
 TEST_F(split, down_and_tested)
 {
