@@ -370,6 +370,20 @@ TEST_F(drive, moves)
 
 #define HELD	32
 
+/* HELD reads, of a page each, are submitted: how many of them, or -errno */
+static int reads_begin(struct rig *rig, int seed)
+{
+	int ret = disk_fill(rig->disk, 0, HELD * PAGE, seed) ?:
+		  mem_poison(&rig->mem, 0, MOVED, POISON);
+
+	if (ret)
+		return ret;
+	for (unsigned int i = 0; i < HELD; i++)
+		uring_prep_rw(&rig->ring, IORING_OP_READ_FIXED, rig->disk,
+			      i * PAGE, i * PAGE, PAGE, 0);
+	return uring_submit(&rig->ring, 0);
+}
+
 /* Completions that nobody looks at */
 TEST_F(drive, nobody_reaps)
 {
@@ -377,12 +391,7 @@ TEST_F(drive, nobody_reaps)
 	struct uring_res res;
 	double start;
 
-	ASSERT_EQ(0, disk_fill(rig->disk, 0, HELD * PAGE, 6));
-	ASSERT_EQ(0, mem_poison(&rig->mem, 0, MOVED, POISON));
-	for (unsigned int i = 0; i < HELD; i++)
-		uring_prep_rw(&rig->ring, IORING_OP_READ_FIXED, rig->disk,
-			      i * PAGE, i * PAGE, PAGE, 0);
-	ASSERT_EQ(HELD, uring_submit(&rig->ring, 0));
+	ASSERT_EQ(HELD, reads_begin(rig, 6));
 	start = lab_now();
 	ASSERT_EQ(0, bar_move(&rig->mem, DMA_BUF_BAR_PLACE_B));
 	EXPECT_GT(lab_scale(2, 6), lab_now() - start);
@@ -493,12 +502,7 @@ TEST_F(drive, taken_away)
 	struct io_uring_query_regbuf_map q;
 	struct uring_res res;
 
-	ASSERT_EQ(0, disk_fill(rig->disk, 0, HELD * PAGE, 7));
-	ASSERT_EQ(0, mem_poison(&rig->mem, 0, MOVED, POISON));
-	for (unsigned int i = 0; i < HELD; i++)
-		uring_prep_rw(&rig->ring, IORING_OP_READ_FIXED, rig->disk,
-			      i * PAGE, i * PAGE, PAGE, 0);
-	ASSERT_EQ(HELD, uring_submit(&rig->ring, 0));
+	ASSERT_EQ(HELD, reads_begin(rig, 7));
 	ASSERT_EQ(0, pci_write(self->pci, "remove"));
 	/* which waits for what the drive has */
 	for (unsigned int i = 0; i < HELD; i++) {
