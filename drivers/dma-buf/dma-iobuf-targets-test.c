@@ -511,7 +511,6 @@ static void long_command(struct kunit *test)
 
 struct asked {
 	struct file		file;
-	struct file_operations	fops;
 	struct dma_iobuf_dev	*idev;
 	unsigned int		nr;
 };
@@ -523,6 +522,10 @@ static int asked_targets(struct file *file, struct dma_iobuf_set *set)
 	asked->nr++;
 	return dma_iobuf_set_add(set, asked->idev);
 }
+
+static const struct file_operations asked_fops = {
+	.dma_targets	= asked_targets,
+};
 
 static void moves(struct targets *t)
 {
@@ -538,8 +541,7 @@ static void asks_if_something_is_missing(struct kunit *test)
 	struct targets *t = test->priv;
 
 	KUNIT_ASSERT_NOT_NULL(test, asked);
-	asked->fops.dma_targets = asked_targets;
-	asked->file.f_op = &asked->fops;
+	asked->file.f_op = &asked_fops;
 	asked->idev = t->idev[0];
 	KUNIT_ASSERT_EQ(test, 0, add(t, 0));
 	KUNIT_ASSERT_EQ(test, 0, add(t, 1));

@@ -661,8 +661,8 @@ free:
  * Return: 0; -EOPNOTSUPP: a device is not coherent or bounces; -ENODEV: a device is
  * going away; -E2BIG: more devices than it has room for; -EREMOTEIO:
  * DMA_IOBUF_REQUIRE_P2P and not peer-to-peer, or addresses that a device cannot reach;
- * -EINVAL: not made of whole pages; -ENOMEM, also for DMA_IOBUF_DEVICE_MEM and not memory of a device; -EINTR: a fatal signal; or the
- * exporter's error, as user space knows it.
+ * -EINVAL: not made of whole pages; -ENOMEM, also for DMA_IOBUF_DEVICE_MEM and not memory
+ * of a device; -EINTR: a fatal signal; or the exporter's error, as user space knows it.
  */
 int dma_iobuf_attach(struct dma_iobuf *buf, struct dma_iobuf_set *set,
 		     struct dma_iobuf_reason *why)

@@ -344,10 +344,15 @@ static bool chain_is_right(struct fake *f, const struct chain *c)
 		return false;
 	for (i = 0; i < c->nr_data; i++) {
 		const struct entry *d = &e[i + 1];
+		bool good;
 
-		if (c->premapped ? d->addr != PREMAPPED + i * SZ_8K ||
-				   d->len != 512 - i || d->write == c->write :
-		    !entry_is(f, d, f->data + i * 512, 512 - i, !c->write))
+		if (c->premapped)
+			good = d->addr == PREMAPPED + i * SZ_8K &&
+			       d->len == 512 - i && d->write != c->write;
+		else
+			good = entry_is(f, d, f->data + i * 512, 512 - i,
+					!c->write);
+		if (!good)
 			return false;
 	}
 	return true;

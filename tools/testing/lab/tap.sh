@@ -177,7 +177,7 @@ judge_log() {
 	[ "$allow" = - ] && allow=
 	if ! out=$("$LAB/scan-log" "$work/log.part" "${allow//;;/|}"); then
 		result 'not ok' "$name" "kernel log"
-		out=$(sed 's/^log.part://' <<<"$out")
+		out=${out//log.part:/}
 		details <<<"$out"
 		comment <<<"$out"
 		say_where
