@@ -51,7 +51,7 @@ int array_open(struct drive *drive, size_t chunk)
 	drive->largest = members[0].largest;
 	ret = drive_open_as(drive, path);
 	if (ret)
-		array_close(drive);
+		md_stop(MINOR);
 	return ret;
 }
 

@@ -30,6 +30,8 @@ static int no_scheduler(const char *path)
 
 int drive_open_as(struct drive *drive, const char *path)
 {
+	int ret;
+
 	drive->path = path;
 	drive->fd = lab_open(path);
 	if (drive->fd < 0)
@@ -37,8 +39,9 @@ int drive_open_as(struct drive *drive, const char *path)
 	drive->buffered_fd = open(path, O_RDWR | O_CLOEXEC);
 	if (drive->buffered_fd >= 0)
 		return 0;
+	ret = fail(path, errno, HINT);
 	close(drive->fd);
-	return fail(path, errno, HINT);
+	return ret;
 }
 
 int drive_open(struct drive *drive, const char *path)
